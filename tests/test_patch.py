@@ -1,0 +1,76 @@
+"""Cut, mask and paste are the family's to the bit, and nothing outside the rect changes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipwright import patch
+from lipwright.contract import Rect, UInt8Array
+
+RECT = Rect(532, 210, 714, 392)
+
+
+@pytest.fixture
+def frame() -> UInt8Array:
+    return np.random.default_rng(8).integers(0, 256, (720, 1280, 3), np.uint8)
+
+
+def test_the_mask_hides_columns_5_to_314_and_rows_5_to_309() -> None:
+    hidden = patch.masked(np.full((320, 320, 3), 9, np.uint8)) == 0
+    expected = np.zeros((320, 320, 3), bool)
+    expected[5:310, 5:315] = True
+    np.testing.assert_array_equal(hidden, expected)
+
+
+def test_cut_and_mask_equal_the_golden_values(frame: UInt8Array, golden: Path) -> None:
+    values = np.load(golden / "patch.npz")
+    crop = patch.crop(frame, RECT, "cubic")
+    np.testing.assert_array_equal(crop[::4, ::4], values["crop_every_4th"])
+    hidden = patch.masked(patch.roi(crop)).astype(np.int64)
+    np.testing.assert_array_equal(hidden.sum(axis=(1, 2)), values["masked_rows_sum"])
+    np.testing.assert_array_equal(hidden.sum(axis=(0, 2)), values["masked_cols_sum"])
+
+
+def test_input_is_reference_then_masked_target_bgr_0_to_1() -> None:
+    reference = np.full((320, 320, 3), (255, 51, 0), np.uint8)
+    target = np.full((320, 320, 3), (0, 102, 255), np.uint8)
+    x = patch.to_input(reference, target)
+    assert x.shape == (6, 320, 320)
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x[:3, 0, 0], [1, 0.2, 0])
+    np.testing.assert_allclose(x[3:, 0, 0], [0, 0.4, 1])
+    np.testing.assert_array_equal(x[3:, 160, 160], 0)
+
+
+def test_output_is_rounded_and_clipped() -> None:
+    y = np.zeros((3, 320, 320), np.float32)
+    y[0], y[1], y[2] = 0.4999 / 255, 1.5001 / 255, 1.2
+    assert patch.from_output(y)[0, 0].tolist() == [0, 2, 255]
+
+
+@pytest.mark.parametrize("how", ["cubic", "auto"])
+def test_paste_changes_nothing_outside_the_rect_nor_in_place(frame: UInt8Array, how: patch.Resize) -> None:
+    before = frame.copy()
+    crop = patch.crop(frame, RECT, how)
+    pasted = patch.paste(frame, RECT, crop, np.zeros((320, 320, 3), np.uint8), how)
+    np.testing.assert_array_equal(frame, before)
+    changed = (pasted != frame).any(axis=2)
+    changed[RECT.y1 : RECT.y2, RECT.x1 : RECT.x2] = False
+    assert not changed.any()
+    assert pasted[300, 620].tolist() == [0, 0, 0]
+
+
+def test_pasting_the_own_roi_of_a_smooth_picture_gives_it_back() -> None:
+    y, x = np.mgrid[0:720, 0:1280]
+    smooth = np.stack([x / 8, y / 4, (x + y) / 10], axis=2).astype(np.uint8)
+    crop = patch.crop(smooth, RECT, "auto")
+    pasted = patch.paste(smooth, RECT, crop, patch.roi(crop), "auto").astype(int)
+    assert np.abs(pasted - smooth).max() <= 2
+
+
+def test_auto_averages_when_shrinking() -> None:
+    checker = np.indices((656, 656)).sum(axis=0) % 2 * 255
+    frame = np.repeat(checker[..., None], 3, axis=2).astype(np.uint8)
+    whole = Rect(0, 0, 656, 656)
+    assert np.abs(patch.crop(frame, whole, "auto").astype(int) - 128).max() <= 1
