@@ -32,22 +32,23 @@ Float64Array = npt.NDArray[np.float64]
 _HALF = N_FFT // 2
 
 
-def _hz_to_mel(hz: Float64Array) -> Float64Array:
+def hz_to_mel(hz: Float64Array) -> Float64Array:
     """Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
     linear = hz * 3 / 200
     log = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
     return np.where(hz < 1000, linear, log)
 
 
-def _mel_to_hz(mel: Float64Array) -> Float64Array:
+def mel_to_hz(mel: Float64Array) -> Float64Array:
+    """The way back."""
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
 
 
 @cache
 def mel_filters() -> Float64Array:
     """[80, 401] triangular filters of equal area, 55..7600 Hz."""
-    low, high = _hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
-    edges = _mel_to_hz(np.linspace(low, high, N_MELS + 2))
+    low, high = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
+    edges = mel_to_hz(np.linspace(low, high, N_MELS + 2))
     bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
     rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]

@@ -1,0 +1,56 @@
+"""Avatar packages: everything needed to make one person speak, in a folder ``NAME.avatar/``."""
+
+from lipwright.avatar.importers import ImportReport, import_package
+from lipwright.avatar.manifest import (
+    AlignmentRecord,
+    Consent,
+    EncoderBinding,
+    Manifest,
+    ModelRecord,
+    Models,
+    Parity,
+    Segment,
+    Sizes,
+    Window,
+)
+from lipwright.avatar.package import (
+    ENCODER,
+    ENCODER_WEIGHTS,
+    FEATURES,
+    GENERATOR,
+    LANDMARKS,
+    MODEL_FILES,
+    RECTS,
+    TEMPLATE,
+    WEIGHTS,
+    Avatar,
+    builtin_avatar,
+    find_avatar,
+)
+
+__all__ = [
+    "ENCODER",
+    "ENCODER_WEIGHTS",
+    "FEATURES",
+    "GENERATOR",
+    "LANDMARKS",
+    "MODEL_FILES",
+    "RECTS",
+    "TEMPLATE",
+    "WEIGHTS",
+    "AlignmentRecord",
+    "Avatar",
+    "Consent",
+    "EncoderBinding",
+    "ImportReport",
+    "Manifest",
+    "ModelRecord",
+    "Models",
+    "Parity",
+    "Segment",
+    "Sizes",
+    "Window",
+    "builtin_avatar",
+    "find_avatar",
+    "import_package",
+]
