@@ -71,8 +71,10 @@ def read_template(found: Path, made: Path) -> Template:
     return Template(made, encode(_pictures_in_order(found), made), [note])
 
 
-def encode(pictures: Iterable[UInt8Array], out: Path) -> Sizes:
-    """Make a silent 25 fps H.264 film, visually lossless, of pictures of one size (odd sizes stay odd: 4:4:4).
+def encode(pictures: Iterable[UInt8Array], out: Path, crf: int = TEMPLATE_CRF) -> Sizes:
+    """Make a silent 25 fps H.264 film, visually lossless by default, of pictures of one size.
+
+    Odd sizes stay odd: 4:4:4. ``crf`` is x264's: 0 lossless, 18 hardly seen, 51 worst.
 
     ``VideoWriter`` is no use here: it always writes a sound track, and silence would pass for the person's speech.
     """
@@ -82,7 +84,7 @@ def encode(pictures: Iterable[UInt8Array], out: Path) -> Sizes:
     to_yuv = VideoReformatter()
     count = 0
     with av.open(str(out), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(TEMPLATE_CRF)})
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(crf)})
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
