@@ -1,0 +1,105 @@
+"""One file that holds everything a training needs: pictures, landmarks, mouth codes and features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lipwright.contract import FloatArray, UInt8Array
+from lipwright.errors import LipwrightError
+
+#: JPEG quality of the packed ROIs: 48 dB on the presenter, a tenth of the size.
+_JPEG_QUALITY = 97
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A person's film, ready for training. N frames, P landmarks, K mouth channels, V versions of the sound."""
+
+    rois: UInt8Array
+    """[N, 320, 320, 3] BGR."""
+    landmarks: FloatArray
+    """[N, P, 2] x, y in ROI pixels."""
+    still: npt.NDArray[np.int64]
+    """Indices of landmarks that speech does not move (eyes, bridge of the nose, temples): they tell the pose."""
+    lips: npt.NDArray[np.int64]
+    """Indices of the lips' landmarks: their box is the mouth."""
+    mouth: FloatArray
+    """[N, K] mouth code: what the mouth does in each frame, in any units."""
+    features: npt.NDArray[np.float16]
+    """[V, N, 512] audio features; version 0 is the sound as it was recorded, the others are changed voices."""
+    held_out: tuple[int, int]
+    """Frames first..last (exclusive) that no training may see."""
+    gap: int = 25
+    """Frames left out on both sides of the held-out ones."""
+
+    def training_frames(self) -> npt.NDArray[np.int64]:
+        """Indices of the frames that may be trained on."""
+        first, last = self.held_out
+        frames = np.arange(len(self.rois))
+        return frames[(frames < first - self.gap) | (frames >= last + self.gap)]
+
+    def save(self, path: Path) -> None:
+        """Write one .npz; the file appears under its name only when it is whole."""
+        jpegs = [cv2.imencode(".jpg", roi, _jpeg_options())[1].ravel() for roi in self.rois]
+        part = path.with_suffix(".part.npz")
+        np.savez(
+            part,
+            jpeg=np.concatenate(jpegs),
+            jpeg_size=np.array([len(j) for j in jpegs]),
+            landmarks=self.landmarks,
+            still=self.still,
+            lips=self.lips,
+            mouth=self.mouth,
+            features=self.features,
+            held_out=np.array(self.held_out),
+            gap=np.array(self.gap),
+        )
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Pack:
+        """Read a pack.
+
+        Raises:
+            LipwrightError: the file is not a pack.
+        """
+        try:
+            with np.load(path) as data:
+                ends = np.cumsum(data["jpeg_size"])
+                blob = data["jpeg"]
+                pieces = np.split(blob, ends[:-1])
+                rois = np.stack([_decode(piece) for piece in pieces])
+                first, last = (int(v) for v in data["held_out"])
+                return cls(
+                    rois=rois,
+                    landmarks=data["landmarks"],
+                    still=data["still"],
+                    lips=data["lips"],
+                    mouth=data["mouth"],
+                    features=data["features"],
+                    held_out=(first, last),
+                    gap=int(data["gap"]),
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise LipwrightError(f"{path} is not a training pack: {error}") from error
+
+
+def _jpeg_options() -> list[int]:
+    return [
+        cv2.IMWRITE_JPEG_QUALITY,
+        _JPEG_QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+
+
+def _decode(piece: UInt8Array) -> UInt8Array:
+    picture = cv2.imdecode(piece, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("a picture in it cannot be decoded")
+    return np.asarray(picture, dtype=np.uint8)

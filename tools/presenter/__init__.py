@@ -1,0 +1,1 @@
+"""The built-in presenter: its training data, its measures, its package."""

@@ -1,0 +1,81 @@
+"""Make the built-in avatar from the presenter's film and its trained networks.
+
+    python -m tools.presenter.build FILM.mp4 generator.pth audio_encoder.pth OUT.avatar --first 20 --frames 400
+
+Both networks are stored as ONNX rounded to fp16, with the parity check of the export in the manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from datetime import date
+from itertools import islice
+from pathlib import Path
+
+from lipwright.avatar import Avatar
+from lipwright.avatar.films import encode
+from lipwright.avatar.manifest import Consent, Manifest, ModelRecord, Models
+from lipwright.avatar.package import ENCODER_WEIGHTS, FEATURES, LANDMARKS, RECTS, TEMPLATE, WEIGHTS
+from lipwright.avatar.storage import Content
+from lipwright.export_avatar import export_avatar
+from tools.presenter.film import Film
+from tools.presenter.pack import features, load_encoder
+
+log = logging.getLogger("build")
+
+_CONSENT = Consent(
+    shown="nobody: a synthetic head (ICT-FaceKit, MIT licence)",
+    agreed_by="the lipwright authors, who made it",
+    agreed_on=date(2026, 11, 21),
+    purpose="any",
+)
+_GENERATOR = "trained by tools/presenter/train.py on the presenter's film"
+_ENCODER = "trained by tools/speech/train_encoder.py on speech that machines read aloud"
+
+
+def build(film: Film, generator: Path, encoder: Path, out: Path, stretch: range, crf: int) -> Avatar:
+    """Package ``stretch`` of the film with both networks as torch weights, then export them and drop the weights."""
+    rows = slice(stretch.start, stretch.stop)
+    with tempfile.TemporaryDirectory() as folder:
+        template = Path(folder) / "template.mp4"
+        sizes = encode(islice(film.frames(), stretch.start, stretch.stop), template, crf)
+        models = Models(
+            generator_weights=ModelRecord(file=WEIGHTS, licence="Apache-2.0", origin=_GENERATOR),
+            audio_encoder_weights=ModelRecord(file=ENCODER_WEIGHTS, licence="Apache-2.0", origin=_ENCODER),
+        )
+        manifest = Manifest.new("presenter", sizes, models=models, consent=_CONSENT, source=film.path.name)
+        contents: dict[str, Content] = {
+            TEMPLATE: template,
+            RECTS: film.rects()[rows],
+            LANDMARKS: film.landmarks[rows],
+            FEATURES: features(load_encoder(encoder), film.sound())[rows],
+            WEIGHTS: generator,
+            ENCODER_WEIGHTS: encoder,
+        }
+        avatar = export_avatar(Avatar.create(out, manifest, contents, replace=True))
+    kept = avatar.manifest.models.model_copy(update={"generator_weights": None, "audio_encoder_weights": None})
+    return avatar.save(manifest=avatar.manifest.changed(models=kept), contents={WEIGHTS: None, ENCODER_WEIGHTS: None})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("film", type=Path)
+    parser.add_argument("generator", type=Path)
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--first", type=int, default=20, help="first frame of the film that becomes the template")
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--crf", type=int, default=19)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    stretch = range(options.first, options.first + options.frames)
+    avatar = build(Film.open(options.film), options.generator, options.encoder, options.out, stretch, options.crf)
+    for path in sorted(p for p in avatar.path.rglob("*") if p.is_file()):
+        log.info("%9d %s", path.stat().st_size, path.relative_to(avatar.path))
+
+
+if __name__ == "__main__":
+    main()

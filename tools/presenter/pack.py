@@ -1,0 +1,79 @@
+"""Pack the presenter's film for training.
+
+    python -m tools.presenter.pack FILM.mp4 audio_encoder.pth OUT.npz --versions 12
+
+The last fifth of the film is held out. The sound is packed as it was recorded and in changed copies (another voice,
+room, microphone, noise), because a generator that only ever heard one clean voice is misdriven by all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lipwright.audio.mel import MelStream
+from lipwright.contract import FloatArray
+from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.training.pack import Pack
+from tools.presenter.film import LIPS, STILL, Film
+from tools.speech.distort import distort
+
+log = logging.getLogger("pack")
+
+#: Share of the film, at its end, that no training sees.
+HELD_OUT = 5
+
+
+def features(encoder: AudioEncoder, samples: FloatArray) -> FloatArray:
+    """[N, 512] features of 16 kHz mono sound, whole."""
+    stream = MelStream()
+    slices = np.concatenate([stream.push(samples), stream.flush()])
+    with torch.inference_mode():
+        return np.concatenate(
+            [encoder(torch.from_numpy(s)).numpy() for s in np.array_split(slices, len(slices) // 256 + 1)]
+        )
+
+
+def sound_versions(encoder: AudioEncoder, samples: FloatArray, count: int) -> npt.NDArray[np.float16]:
+    """[count, N, 512]: the sound itself, then changed copies with the same timing."""
+    copies = [samples] + [distort(np.random.default_rng((7, v)), samples) for v in range(1, count)]
+    return np.stack([features(encoder, copy) for copy in copies]).astype(np.float16)
+
+
+def load_encoder(path: Path) -> AudioEncoder:
+    """Our audio encoder from its ``state_dict``."""
+    encoder = AudioEncoder().eval()
+    encoder.load_state_dict(torch.load(path, weights_only=True))
+    return encoder
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("film", type=Path)
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--versions", type=int, default=12)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    film = Film.open(options.film)
+    frames = len(film.landmarks)
+    Pack(
+        rois=film.rois(),
+        landmarks=film.roi_landmarks(),
+        still=STILL,
+        lips=LIPS,
+        mouth=film.mouth,
+        features=sound_versions(load_encoder(options.encoder), film.sound(), options.versions),
+        held_out=(frames - frames // HELD_OUT, frames),
+    ).save(options.out)
+    log.info("%s: %d frames", options.out, frames)
+
+
+if __name__ == "__main__":
+    main()
