@@ -1,0 +1,129 @@
+"""The walk that makes an avatar usable without torch: its weights become ONNX, proven on its own pictures and sound."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwright import patch
+from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.mel import MelStream
+from lipwright.audio.window import FeatureWindow
+from lipwright.avatar import ENCODER, GENERATOR, Avatar, ModelRecord, Parity
+from lipwright.contract import FloatArray
+from lipwright.errors import AvatarError
+from lipwright.export import ParityRecord, export_audio_encoder, export_generator, load_generator
+from lipwright.runtimes import open_runtime
+from lipwright.video import VideoReader
+
+#: Pictures and windows that the two sides of the parity check draw.
+COMPARED = 8
+
+
+def export_avatar(avatar: Avatar, checkpoint: Path | None = None, half: bool = True) -> Avatar:
+    """Write an avatar's torch weights into it as ONNX, with the outcome of the parity check in its manifest.
+
+    The audio encoder is exported too where the avatar has it as torch weights only.
+
+    Args:
+        avatar: the package; it is replaced when everything was found right.
+        checkpoint: ``.pth`` of the generator; None: the one in the package.
+        half: store the weights rounded to fp16.
+
+    Returns:
+        The package as written.
+
+    Raises:
+        AvatarError: there are no weights, no usable frame, or nothing that says what the generator hears.
+        LipwrightError: torch and ONNX differ too much, or torch is not installed.
+    """
+    weights, origin = _weights(avatar, checkpoint)
+    records, contents = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = avatar.encoder
+        mels = _demo_mels(avatar)
+        encoder_weights = avatar.manifest.models.audio_encoder_weights
+        if encoder is None and encoder_weights is not None:
+            encoder = contents[ENCODER] = Path(folder) / "encoder.onnx"
+            parity = export_audio_encoder(avatar.path / encoder_weights.file, encoder, _spread(mels), half)
+            records["audio_encoder"] = _record(ENCODER, encoder_weights, parity)
+        generator = load_generator(weights)
+        contents[GENERATOR] = Path(folder) / "generator.onnx"
+        windows = _spread(_windows(avatar, encoder, mels))
+        parity = export_generator(generator, contents[GENERATOR], _images(avatar, len(windows)), windows, half)
+        records["generator"] = _record(GENERATOR, origin, parity).model_copy(update={"width": generator.width})
+        models = avatar.manifest.models.model_copy(update=records)
+        return avatar.save(manifest=avatar.manifest.changed(models=models), contents=contents)
+
+
+def _record(file: str, weights: ModelRecord, parity: ParityRecord) -> ModelRecord:
+    """The manifest's line about an exported network: licence and origin are those of its weights."""
+    return ModelRecord(
+        file=file, licence=weights.licence, origin=weights.origin, width=weights.width, parity=Parity(**asdict(parity))
+    )
+
+
+def _weights(avatar: Avatar, checkpoint: Path | None) -> tuple[Path, ModelRecord]:
+    """The generator's weights, and what is known of them."""
+    if checkpoint is not None:
+        return checkpoint, ModelRecord(file=checkpoint.name, licence="unknown", origin=f"from {checkpoint.name}")
+    record = avatar.manifest.models.generator_weights
+    if record is None:
+        raise AvatarError(f"{avatar.path} holds no torch weights of a generator: name them with --checkpoint FILE.pth")
+    return avatar.path / record.file, record
+
+
+def _spread(rows: FloatArray) -> FloatArray:
+    """At most ``COMPARED`` rows, evenly spread."""
+    return rows[_evenly(len(rows))]
+
+
+def _evenly(count: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, COMPARED).astype(np.int64))
+
+
+def _demo_mels(avatar: Avatar) -> FloatArray:
+    """[N, 1, 80, 16] of the built-in sentences: what an encoder hears."""
+    mel = MelStream(avatar.manifest.encoder.alignment.to_contract())
+    with (
+        resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as path,
+        SoundReader(path) as sound,
+    ):
+        network = ToNetwork(sound.rate, sound.channels)
+        heard = [*map(network.push, sound), network.flush()]
+    return np.concatenate([mel.push(np.concatenate(heard)), mel.flush()])
+
+
+def _windows(avatar: Avatar, encoder: Path | None, mels: FloatArray) -> FloatArray:
+    """[N, 32, 16, 16] of the template's own sound; without its features, of the built-in sentences."""
+    features = avatar.features
+    if features is None:
+        if encoder is None:
+            raise AvatarError(
+                f"{avatar.path} has neither features nor an audio encoder to compare torch and ONNX with: "
+                "import it again with --audio-encoder FILE"
+            )
+        features = open_runtime(encoder, "encoder").run(mels)
+    window = FeatureWindow(avatar.manifest.window.padding)
+    return np.concatenate([window.push(features), window.flush()])
+
+
+def _images(avatar: Avatar, count: int) -> FloatArray:
+    """[count, 6, 320, 320] of frames spread over the template."""
+    usable = np.flatnonzero(avatar.rects[:, 0] >= 0)
+    if not len(usable):
+        raise AvatarError(f"no frame of {avatar.path} has a usable face: there is nothing to draw")
+    chosen = np.resize(usable[_evenly(len(usable))], count)
+    with VideoReader(avatar.template) as film:
+        return np.stack([_image(avatar, film, int(k)) for k in chosen])
+
+
+def _image(avatar: Avatar, film: VideoReader, k: int) -> FloatArray:
+    picture = next(film.read(k, k + 1))
+    roi = patch.roi(patch.crop(picture, avatar.rect(k), avatar.manifest.resize))
+    return patch.to_input(roi, roi)

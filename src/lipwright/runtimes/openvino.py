@@ -1,0 +1,123 @@
+"""OpenVINO: the fastest on processors that multiply bfloat16 natively."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lipwright.contract import FloatArray, TensorSpec
+from lipwright.errors import RuntimeUnavailableError
+from lipwright.runtimes.base import Kind, Precision, bind, require_file
+
+_DTYPES = {"f32": "float32", "f16": "float16"}
+#: Their precision says what the network is really computed in; the others only move data.
+_HEAVY_LAYERS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
+
+
+class OpenVinoRuntime:
+    """A model in OpenVINO on the processor. ``run``: one thread at a time, see ``Runtime``."""
+
+    name = "openvino"
+
+    def __init__(
+        self, model: Path, kind: Kind, provider: str = "cpu", precision: Precision = "auto", threads: int | None = None
+    ) -> None:
+        """Open ``model`` (.onnx); ``precision`` auto: bf16 where the processor has it, else f32.
+
+        Raises:
+            AvatarError: no such file.
+            ContractError: not the network it should be.
+            RuntimeUnavailableError: no such library or device, the model does not compile, or the processor computes
+                in another precision than the one asked for.
+        """
+        require_file(model, (".onnx",), self.name)
+        if provider != "cpu":
+            raise RuntimeUnavailableError(f"openvino runs on cpu here, not on {provider!r}")
+        self._model = model
+        compiled = _compile(model, precision, threads)
+        self._binding = bind(model, kind, _ports(compiled.inputs), _ports(compiled.outputs))
+        self.inputs, self.outputs = self._binding.network.inputs, (self._binding.network.output,)
+        self._output = compiled.output(self._binding.result)
+        self._request = compiled.create_infer_request()
+        active, workers = executed_precision(compiled), int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        if precision not in ("auto", active):
+            raise RuntimeUnavailableError(
+                f"openvino was asked for {precision} and computes in {active} on this processor: "
+                f"use --precision {active} or auto"
+            )
+        self.detail = f"openvino CPU {active}, {workers} thread{'s' if workers > 1 else ''}"
+
+    def run(self, *arrays: FloatArray) -> FloatArray:
+        return self._binding.run(arrays, self._forward)
+
+    def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
+        # Ports are addressed by position: a model may leave them without names.
+        try:
+            outputs = self._request.infer(dict(zip(self._binding.positions, arrays, strict=True)))
+        except RuntimeError as error:
+            raise RuntimeUnavailableError(f"openvino cannot run {self._model}: {_last_line(error)}") from error
+        # The request writes its next answer into the same memory.
+        result: FloatArray = outputs[self._output].copy()
+        return result
+
+
+def library() -> Any:
+    """The openvino module.
+
+    Raises:
+        RuntimeUnavailableError: it is not installed or does not load.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise RuntimeUnavailableError(f"openvino cannot be loaded ({error}): pip install openvino") from error
+    return openvino
+
+
+def executed_precision(compiled: Any) -> str:
+    """What the compiled model really computes in, read from its execution graph (a hint may be ignored)."""
+    infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    layers = [(str(i["layerType"].astype(str)), str(i["runtimePrecision"].astype(str))) for i in infos]
+    counts = Counter(precision for layer, precision in layers if layer in _HEAVY_LAYERS)
+    if counts:
+        return counts.most_common(1)[0][0]
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def devices() -> dict[str, tuple[str, ...]]:
+    """What OpenVINO sees on this machine: device -> its full name, then its precisions and abilities."""
+    core = library().Core()
+    return {
+        device: (core.get_property(device, "FULL_DEVICE_NAME"), *core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+        for device in core.available_devices
+    }
+
+
+def _compile(model: Path, precision: Precision, threads: int | None) -> Any:
+    openvino = library()
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if precision != "auto":  # left alone, OpenVINO takes bf16 only where the processor has it natively
+        config["INFERENCE_PRECISION_HINT"] = precision
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return openvino.Core().compile_model(str(model), "CPU", config)
+    except RuntimeError as error:
+        raise RuntimeUnavailableError(f"openvino cannot open {model}: {_last_line(error)}") from error
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO's messages begin with the places in its own source and end with the reason."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason given").strip()
+
+
+def _ports(nodes: Any) -> list[TensorSpec]:
+    return [_port(node, f"port {i}") for i, node in enumerate(nodes)]
+
+
+def _port(node: Any, place: str) -> TensorSpec:
+    shape, dtype = node.get_partial_shape(), node.get_element_type().get_type_name()
+    sizes = tuple(d.get_length() if d.is_static else -1 for d in shape) if shape.rank.is_static else ()
+    return TensorSpec(min(node.get_names(), default=place), sizes, _DTYPES.get(dtype, dtype))

@@ -1,0 +1,88 @@
+"""The networks have the family's names and shapes and compute what the family's code computes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.models.generator import CHANNELS, Generator, Width
+from networks import formula_weights
+
+#: sha256 of the published networks' ``state_dict``: JSON of {key: shape}, sorted by key.
+GENERATOR_STATE = "cf784334a4982a845feb231bcd81ee7f8a9655c4479f6c272ddb450a45247292"
+ENCODER_STATE = "7eff8c8d5454d66c6f6ee0596c3591f571a9cd96946da9c79d52ac00222ceae6"
+
+
+def state_hash(network: nn.Module) -> str:
+    shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
+    return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_state_of_the_generator_is_the_familys() -> None:
+    generator = Generator()
+    assert state_hash(generator) == GENERATOR_STATE
+    assert parameters(generator) == 12_186_935
+
+
+def test_state_of_the_audio_encoder_is_the_familys() -> None:
+    encoder = AudioEncoder()
+    assert state_hash(encoder) == ENCODER_STATE
+    assert parameters(encoder) == 2_812_672
+
+
+def test_generator_equals_the_familys(golden: Path) -> None:
+    rng = np.random.default_rng(7)
+    image = torch.from_numpy(rng.random((2, 6, 320, 320), dtype=np.float32))
+    audio = torch.from_numpy(rng.standard_normal((2, 32, 16, 16)).astype(np.float32))
+    with torch.inference_mode():
+        output = formula_weights(Generator())(image, audio).numpy()
+    with np.load(golden / "family.npz") as family:
+        assert np.abs(output[:, :, ::8, ::8] - family["generator_output_every_8th_pixel"]).max() <= 1e-5
+
+
+def test_audio_encoder_equals_the_familys(golden: Path) -> None:
+    rng = np.random.default_rng(7)
+    rng.random((2, 6, 320, 320), dtype=np.float32)
+    rng.standard_normal((2, 32, 16, 16))
+    mel = torch.from_numpy(rng.uniform(-4, 4, (3, 1, 80, 16)).astype(np.float32))
+    with torch.inference_mode():
+        output = formula_weights(AudioEncoder())(mel).numpy()
+    with np.load(golden / "family.npz") as family:
+        expected = family["encoder_output"]
+    scale = max(1.0, float(np.abs(expected).max()))
+    assert np.abs(output - expected).max() / scale <= 1e-5
+
+
+@pytest.mark.parametrize("width", list(CHANNELS))
+@pytest.mark.parametrize("size", [160, 320])
+def test_generator_runs_in_every_width_and_size(width: Width, size: int) -> None:
+    generator = formula_weights(Generator(width))
+    image, audio = torch.rand(1, 6, size, size), torch.randn(1, 32, 16, 16)
+    with torch.inference_mode():
+        output = generator(image, audio)
+        silent = generator(image, torch.zeros_like(audio))
+    assert output.shape == (1, 3, size, size)
+    assert 0 < float(output.min()) < float(output.max()) < 1
+    assert not torch.allclose(output, silent), "the sound changes nothing"
+
+
+def test_mobile_width_is_a_third_of_the_full() -> None:
+    assert parameters(Generator("mobile")) < parameters(Generator("full")) / 3
+
+
+def test_feature_is_never_negative() -> None:
+    with torch.inference_mode():
+        feature = formula_weights(AudioEncoder())(torch.randn(4, 1, 80, 16))
+    assert feature.shape == (4, 512)
+    assert float(feature.min()) == 0.0 < float(feature.max())
