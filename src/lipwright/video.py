@@ -94,14 +94,14 @@ class VideoReader:
         self.path = Path(path)
         self._live: WeakSet[Generator[UInt8Array, None, None]] = WeakSet()
         with open_input(self.path) as container:
-            stream = _picture_stream(container, self.path)
+            stream = picture_stream(container, self.path)
             first = next(_silently(container, stream, self.path), None)
             if first is None:
                 raise MediaError(f"{self.path}: not a single picture of it can be decoded; convert it to H.264 in MP4")
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or FPS)
             self._end = _declared_end(container, stream)
         self._size = (first.width, first.height)
-        self._orientation = _Orientation.of(first)
+        self._orientation = Orientation.of(first)
         self.width, self.height = self._size[::-1] if self._orientation.transposed else self._size
         if first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
             logger.warning("%s is HDR: its colours may look pale; convert it to SDR for the best picture", self.path)
@@ -141,11 +141,11 @@ class VideoReader:
 
     def _decode(self, start: int, count: int | None) -> Generator[UInt8Array, None, None]:
         damage = Damage(self.path)
-        to_picture = _Picture(self._size, self._orientation)
+        to_picture = ToPicture(self._size, self._orientation)
         shown: tuple[av.VideoFrame, UInt8Array] | None = None
         index = start
         with open_input(self.path) as container:
-            stream = _picture_stream(container, self.path)
+            stream = picture_stream(container, self.path)
             timed = self._timed_from(container, stream, start, damage)
             for frame in islice(nearest_in_time(timed, start), count):
                 # A picture shown twice is copied: whoever draws into the first must not change the second.
@@ -218,7 +218,7 @@ def _count_until(end: Fraction) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Orientation:
+class Orientation:
     """How stored pictures are brought upright: transposed first, then mirrored."""
 
     transposed: bool = False
@@ -245,10 +245,10 @@ class _Orientation:
         return np.ascontiguousarray(image[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1])
 
 
-class _Picture:
+class ToPicture:
     """A decoded frame of any pixel format -> uint8 [H, W, 3] BGR, upright."""
 
-    def __init__(self, size: tuple[int, int], orientation: _Orientation) -> None:
+    def __init__(self, size: tuple[int, int], orientation: Orientation) -> None:
         self._size, self._orientation = size, orientation
         self._engine = VideoReformatter()
 
@@ -272,7 +272,12 @@ def _colorspace(frame: av.VideoFrame) -> int | None:
     return Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601
 
 
-def _picture_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The moving picture of an open file, ready to decode.
+
+    Raises:
+        MediaError: there is none; a cover picture does not count.
+    """
     stream = container.streams.best("video")
     cover = stream is not None and Disposition.attached_pic in Disposition(stream.disposition)
     if not isinstance(stream, VideoStream) or cover:

@@ -21,7 +21,7 @@ from lipwright.avatar.layouts import list_images, read_images
 from lipwright.avatar.manifest import Sizes
 from lipwright.contract import FPS, UInt8Array
 from lipwright.libav import Damage, decoded, open_input, seconds, time_origin
-from lipwright.video import EXACT_COLOUR, VideoReader, _Picture, _picture_stream
+from lipwright.video import EXACT_COLOUR, Orientation, ToPicture, VideoReader, picture_stream
 
 #: x264 quality of a template encoded here: no difference to be seen.
 TEMPLATE_CRF = 10
@@ -105,7 +105,7 @@ def encode(pictures: Iterable[UInt8Array], out: Path, crf: int = TEMPLATE_CRF) -
 def _shown_times(film: Path) -> list[Fraction]:
     """When each picture that can be decoded is shown, in seconds from the beginning of the film."""
     with open_input(film) as container:
-        stream = _picture_stream(container, film)
+        stream = picture_stream(container, film)
         origin = time_origin(container)
         frames = decoded(container, stream, Damage(film))
         return [(seconds(frame.pts, frame.time_base) or Fraction(0)) - origin for frame in frames]
@@ -122,7 +122,7 @@ def _check_rate(film: Path, times: list[Fraction]) -> None:
 def _pictures_in_order(film: Path) -> Iterator[UInt8Array]:
     """All pictures of a film, [H, W, 3] BGR, upright, each once."""
     with open_input(film) as container:
-        to_picture: _Picture | None = None
-        for frame in decoded(container, _picture_stream(container, film), Damage(film)):
-            to_picture = to_picture or _Picture(frame.width, frame.height)
+        to_picture: ToPicture | None = None
+        for frame in decoded(container, picture_stream(container, film), Damage(film)):
+            to_picture = to_picture or ToPicture((frame.width, frame.height), Orientation.of(frame))
             yield to_picture(frame)

@@ -1,0 +1,191 @@
+"""The avatar's own film, frame by frame: which one has its turn, and its picture, in flat memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.error import FFmpegError
+
+from lipwright.contract import UInt8Array
+from lipwright.errors import LipwrightError, MediaError
+from lipwright.libav import Damage, decoded, open_input
+from lipwright.video import Orientation, ToPicture, picture_stream
+
+#: Memory for decoded frames: 97 of 720p, 43 of 1080p.
+CACHE_BYTES = 128 * 2**20
+#: Frames decoded together when the walk goes backwards: the longest wait is for that many.
+CHUNK_FRAMES = 50
+
+
+class Walk:
+    """Which template frame has its turn: forwards and backwards through one segment, never a jump.
+
+    ``walk(i)`` for i = 0, 1, 2 .. in a segment of n frames: 0 .. n-1, n-2 .. 1, 0, 1 .., counted from ``start``.
+
+    Args:
+        count: frames of the template.
+        start: template frame of i = 0; the walk stays in the segment it lies in.
+        segments: (first, stop) of the stretches without a cut; none: the whole template.
+
+    Raises:
+        LipwrightError: ``start`` is no frame of the template or lies in no segment.
+    """
+
+    def __init__(self, count: int, start: int = 0, segments: Sequence[tuple[int, int]] = ()) -> None:
+        if not 0 <= start < count:
+            raise LipwrightError(f"the template has the frames 0..{count - 1}: it cannot start at {start}")
+        around = [(first, stop) for first, stop in segments or [(0, count)] if first <= start < stop]
+        if not around:
+            raise LipwrightError(f"template frame {start} lies in no segment without cuts: start at one of {segments}")
+        self._first, stop = around[0]
+        self._last = stop - 1 - self._first
+        self._start = start - self._first
+
+    def __call__(self, i: int) -> int:
+        """The template frame of film frame ``i``."""
+        position = (self._start + i) % max(2 * self._last, 1)
+        return self._first + self._last - abs(self._last - position)
+
+
+class Template:
+    """Random access to the frames of a film by index; frame k is the k-th of the file.
+
+    Frames are kept as the decoder gave them (a 4:2:0 picture needs half the memory of BGR), in chunks that begin at
+    key frames where possible. A walk forwards decodes each frame when it has its turn; a walk backwards decodes a
+    chunk when it enters it. The chunks used last stay, as many as fit into ``cache_bytes``; a short film stays whole.
+
+    Not to be used by two threads at once.
+
+    Raises:
+        MediaError: the file cannot be read as a film; later, a frame cannot be decoded.
+    """
+
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
+        self._decoder = _Decoder(path)
+        first = self._decoder.frame(0)
+        self._to_picture = ToPicture((first.width, first.height), Orientation.of(first))
+        self.height, self.width = self._to_picture(first).shape[:2]
+        self._kept_frames = max(cache_bytes // sum(plane.buffer_size for plane in first.planes), 2)
+        limit = min(CHUNK_FRAMES, self._kept_frames // 2)
+        self._starts = _chunk_starts(self._decoder.keys, len(self), limit)
+        self._chunks: OrderedDict[int, list[av.VideoFrame]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._decoder)
+
+    def frame(self, k: int) -> UInt8Array:
+        """Frame ``k`` [H, W, 3] BGR, a fresh array."""
+        start = self._starts[bisect_right(self._starts, k) - 1]
+        chunk = self._chunks.setdefault(start, [])
+        self._chunks.move_to_end(start)
+        while len(chunk) <= k - start:
+            self._make_room()
+            chunk.append(self._decoder.frame(start + len(chunk)))
+        return self._to_picture(chunk[k - start])
+
+    def close(self) -> None:
+        self._chunks.clear()
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make_room(self) -> None:
+        """Let go of the chunks that were not used for longest; the newest, which is being filled, stays."""
+        while len(self._chunks) > 1 and sum(map(len, self._chunks.values())) >= self._kept_frames:
+            self._chunks.popitem(last=False)
+
+
+def _chunk_starts(keys: Sequence[int], count: int, limit: int) -> list[int]:
+    """Where to cut a film of ``count`` frames into chunks of at most ``limit``: at key frames where possible."""
+    starts = [0]
+    for key, following in pairwise([*keys, count]):
+        while following - starts[-1] > limit:
+            starts.append(key if key > starts[-1] else starts[-1] + limit)
+    return starts
+
+
+class _Decoder:
+    """Decodes any frame of a film; quickly if it lies shortly behind the last one or behind a key frame."""
+
+    def __init__(self, path: Path) -> None:
+        self._damage = Damage(path)
+        self._container = open_input(path)
+        self._stream = picture_stream(self._container, path)
+        self._times, self.keys = self._scan()
+        self._index = {time: k for k, time in enumerate(self._times)}
+        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._next = len(self._times)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def frame(self, k: int) -> av.VideoFrame:
+        """Frame ``k`` as the decoder gives it."""
+        if self._next > k or self._next < self._key_before(k):
+            self._restart(k)
+        for frame in self._frames:
+            self._next = self._position(frame) + 1
+            if self._next > k:
+                break
+        if self._next != k + 1:
+            raise self._lost(k)
+        return frame
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _scan(self) -> tuple[list[int], list[int]]:
+        """Time stamps of all frames in the order they are shown, and which of them are key frames."""
+        try:
+            shown = sorted(
+                (packet.pts, packet.is_keyframe)
+                for packet in self._container.demux(self._stream)
+                if packet.pts is not None and not packet.is_discard
+            )
+        except FFmpegError as error:
+            raise MediaError(f"{self._damage.path} is cut short or damaged: copy it again") from error
+        if not shown:
+            raise MediaError(f"{self._damage.path} holds no frame with a time stamp: convert it to MP4")
+        # Whatever the file says of its first frame, there is nothing before it to begin from.
+        keys = [k for k, (_, is_key) in enumerate(shown) if is_key or k == 0]
+        return [time for time, _ in shown], keys
+
+    def _restart(self, k: int) -> None:
+        """Begin again at the last key frame from which ``k`` is reached: some containers seek past their mark."""
+        for key in reversed(self.keys[: bisect_right(self.keys, k)]):
+            self._seek(self._times[key])
+            frames = decoded(self._container, self._stream, self._damage)
+            first = next(frames, None)
+            if first is not None and self._position(first) <= k:
+                self._frames, self._next = chain([first], frames), self._position(first)
+                return
+        raise self._lost(k)
+
+    def _seek(self, time: int) -> None:
+        try:
+            self._container.seek(time, stream=self._stream)
+        except FFmpegError as error:
+            raise MediaError(f"{self._damage.path} cannot be searched: convert it to MP4") from error
+
+    def _key_before(self, k: int) -> int:
+        return self.keys[bisect_right(self.keys, k) - 1]
+
+    def _position(self, frame: av.VideoFrame) -> int:
+        """The index of a decoded frame; one with an unknown time stamp is taken for the next."""
+        return self._next if frame.pts is None else self._index.get(frame.pts, self._next)
+
+    def _lost(self, k: int) -> MediaError:
+        return MediaError(f"{self._damage.path}: frame {k} cannot be decoded: the film is damaged, copy it again")
