@@ -116,7 +116,8 @@ def inputs_to_compare(network: Network, picture: Path | None) -> dict[str, Float
     shape = (1, network.size, network.size, 3)
     found = {"noise": np.random.default_rng(0).uniform(network.low, 1.0, shape).astype(np.float32)}
     if picture is not None:
-        image = cv2.resize(cv2.imread(str(picture)), shape[1:3], interpolation=cv2.INTER_AREA)[None, :, :, ::-1]
+        opened = np.asarray(cv2.imread(str(picture)), dtype=np.uint8)
+        image = cv2.resize(opened, shape[1:3], interpolation=cv2.INTER_AREA)[None, :, :, ::-1]
         found["picture"] = (network.low + image.astype(np.float32) / 255 * (1 - network.low)).astype(np.float32)
     return found
 

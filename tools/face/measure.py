@@ -58,7 +58,7 @@ def pictures(path: Path, every: int) -> Iterator[tuple[int, npt.NDArray[np.uint8
     with av.open(str(path)) as container:
         for i, frame in enumerate(container.decode(video=0)):
             if i % every == 0:
-                yield i, frame.to_ndarray(format="bgr24")
+                yield i, np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8)
 
 
 def overlay(picture: npt.NDArray[np.uint8], found: face.Face) -> npt.NDArray[np.uint8]:

@@ -22,12 +22,12 @@ from lipwright.training.speech import Speech, SpeechSampler
 
 log = logging.getLogger("train")
 
-#: Steps that two processor cores make in about 80 minutes; a GPU takes ``--scale 10`` in less.
+#: Steps that two processor cores make in about an hour; a GPU takes ``--scale 10`` in less.
 PHASES = (
-    Phase("draw", size=160, batch=8, steps=800, rate=1.5e-3),
+    Phase("draw", size=160, batch=8, steps=700, rate=1.5e-3),
     Phase("listen", size=0, batch=64, steps=500, rate=1e-3),
-    Phase("speak160", size=160, batch=8, steps=2400, rate=8e-4),
-    Phase("speak320", size=320, batch=4, steps=1200, rate=4e-4),
+    Phase("speak160", size=160, batch=8, steps=1800, rate=8e-4),
+    Phase("speak320", size=320, batch=4, steps=1000, rate=5e-4),
 )
 
 

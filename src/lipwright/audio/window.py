@@ -49,7 +49,7 @@ class FeatureWindow:
         window = self._features[np.clip(positions, 0, known - 1) - self._first]
         if self._padding == "zeros":
             window[(positions < 0) | (positions >= known)] = 0
-        return window.reshape(AUDIO_SHAPE)
+        return np.asarray(window.reshape(AUDIO_SHAPE))
 
     def _forget(self) -> None:
         # The last feature stays whatever happens: it may have to be repeated.

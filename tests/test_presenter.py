@@ -1,0 +1,88 @@
+"""The built-in presenter: whole, quiet when nobody speaks, and moved by the sound alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lipwright.audio.decode import SoundReader
+from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.render import Networks
+from tools.presenter import lips
+
+DEMO = builtin_avatar().parent / "demo.flac"
+
+
+@pytest.fixture(scope="module")
+def presenter() -> Avatar:
+    return Avatar.open(builtin_avatar())
+
+
+@pytest.fixture(scope="module")
+def networks(presenter: Avatar) -> Networks:
+    return Networks.open(presenter)
+
+
+@pytest.fixture(scope="module")
+def own(presenter: Avatar) -> lips.Gaps:
+    return lips.template_gaps(presenter)
+
+
+def test_the_package_is_whole(presenter: Avatar) -> None:
+    assert presenter.verify() == []
+    assert presenter.missing() == []
+
+
+def test_it_says_that_it_shows_nobody(presenter: Avatar) -> None:
+    assert presenter.manifest.consent is not None
+    assert presenter.manifest.consent.shown.startswith("nobody")
+
+
+def test_its_networks_were_exported_with_parity(presenter: Avatar) -> None:
+    for record in presenter.manifest.models.records().values():
+        assert record.parity is not None
+        assert record.parity.max_abs_f32 <= 1e-4
+        assert record.parity.max_abs_rounded is not None
+        assert record.parity.max_abs_rounded <= 1e-4
+
+
+def test_the_template_speaks(own: lips.Gaps) -> None:
+    """Otherwise the tests below would prove nothing."""
+    assert np.isfinite(own).all()
+    assert own.std() > 0.01
+
+
+@pytest.mark.parametrize("sound", [lips.silence, lips.noise])
+def test_nobody_speaks_nothing_moves(presenter: Avatar, networks: Networks, own: lips.Gaps, sound: object) -> None:
+    assert callable(sound)
+    start = max(int(own.argmax()) - 25, 0)
+    quiet = lips.at_rest(presenter, networks, sound(3), start)
+    assert quiet.quiet, quiet
+
+
+def test_one_sound_gives_the_same_lips_over_any_stretch(presenter: Avatar, networks: Networks, own: lips.Gaps) -> None:
+    with SoundReader(DEMO) as reader:
+        assert reader.rate == 16_000
+        samples = np.concatenate(list(reader))[: 5 * 16_000]
+    figures = lips.stretches(presenter, networks, samples, own)
+    assert figures["between"] >= 0.9
+    assert figures["with_template"] <= 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sound", [lips.silence, lips.noise])
+def test_ten_seconds_of_nothing(presenter: Avatar, networks: Networks, own: lips.Gaps, sound: object) -> None:
+    assert callable(sound)
+    assert lips.at_rest(presenter, networks, sound(10), max(int(own.argmax()) - 25, 0)).quiet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["whisper_jfk.flac", "ljspeech_concat_0001-0008.wav", "thorsten_de_concat.wav"])
+def test_human_voices_move_it_alike_over_any_stretch(
+    presenter: Avatar, networks: Networks, own: lips.Gaps, dev_data: Path, name: str
+) -> None:
+    figures = lips.stretches(presenter, networks, lips.read_mono(dev_data / "speech" / name, 8), own)
+    assert figures["between"] >= 0.9
+    assert figures["with_template"] <= 0.2

@@ -1,0 +1,137 @@
+"""Do an avatar's lips follow the sound and nothing else?
+
+    python -m tools.presenter.lips [SOUND ...] [--avatar AVATAR] --seconds 10 --json out.json
+
+* silence: over a template that speaks, digital silence and noise at -50 dB must leave the mouth at rest;
+* stretches: one sound over two different stretches of the template must give the same lips, and not the template's own.
+
+With SOUND files (human voices) the second is done for each of them. Default avatar: the built-in presenter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lipwright.audio.decode import SoundReader
+from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
+from lipwright.face import FaceFinder, FaceTracker, lip_gap
+from lipwright.quality import Rest, lip_gap_correlation, rest
+from lipwright.render import Networks, Renderer, Template
+
+log = logging.getLogger("lips")
+
+Gaps = npt.NDArray[np.float64]
+
+NOISE_DB = -50
+
+
+def gaps(pictures: Iterable[UInt8Array]) -> Gaps:
+    """[n] lip gap over face height of each picture; NaN where no face is found."""
+    tracker = FaceTracker(FaceFinder())
+    faces = (tracker.follow(picture) for picture in pictures)
+    return np.array([np.nan if face is None else float(lip_gap(face.landmarks)) for face in faces])
+
+
+def silence(seconds: float) -> FloatArray:
+    """[n, 1] zeros at 16 kHz."""
+    return np.zeros((round(seconds * SAMPLE_RATE), 1), np.float32)
+
+
+def noise(seconds: float) -> FloatArray:
+    """[n, 1] white noise at -50 dB full scale (root mean square)."""
+    drawn = np.random.default_rng(5).standard_normal((round(seconds * SAMPLE_RATE), 1))
+    return np.asarray(drawn * 10 ** (NOISE_DB / 20), dtype=np.float32)
+
+
+def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Gaps:
+    """Lip gaps of the film in which ``avatar`` says ``samples`` [n, 1] (16 kHz) from template frame ``start`` on."""
+    with Renderer(avatar, SAMPLE_RATE, 1, start=start, networks=networks) as renderer:
+        return gaps(frame.image for frame in renderer.stream(iter([samples])))
+
+
+def template_gaps(avatar: Avatar) -> Gaps:
+    """Lip gaps of the template as it was filmed."""
+    template = Template(avatar.template)
+    try:
+        return gaps(template.frame(k) for k in range(avatar.frame_count))
+    finally:
+        template.close()
+
+
+def at_rest(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Rest:
+    """How quiet the mouth is while ``samples`` (nobody speaks) are heard."""
+    found = spoken(avatar, networks, samples, start)
+    return rest(found, np.ones(len(found), bool))
+
+
+def stretches(avatar: Avatar, networks: Networks, samples: FloatArray, own: Gaps) -> dict[str, float]:
+    """Correlation of the lips over two stretches of the template, and the larger one with the template's own lips."""
+    frames = -(-len(samples) // SAMPLES_PER_FRAME)
+    starts = (0, max(avatar.frame_count - frames, avatar.frame_count // 2))
+    films = [spoken(avatar, networks, samples, start) for start in starts]
+    walks = [walked(own, start, frames) for start in starts]
+    return {
+        "between": lip_gap_correlation(films[0], films[1]).r,
+        "with_template": max(lip_gap_correlation(f, w).r for f, w in zip(films, walks, strict=True)),
+    }
+
+
+def walked(own: Gaps, start: int, frames: int) -> Gaps:
+    """The template's own gaps in the order a film that starts at ``start`` shows its frames."""
+    period = max(2 * (len(own) - 1), 1)
+    position = (start + np.arange(frames)) % period
+    return np.asarray(own[np.minimum(position, period - position)])
+
+
+def read_mono(path: Path, seconds: float) -> FloatArray:
+    """[n, 1] at 16 kHz: the first ``seconds`` of a sound file."""
+    from lipwright.audio.decode import ToNetwork
+
+    with SoundReader(path) as reader:
+        network = ToNetwork(reader.rate, reader.channels)
+        chunks: Iterator[FloatArray] = (network.push(chunk) for chunk in reader)
+        heard = np.concatenate([*islice(chunks, 2000), network.flush()])
+    return heard[: round(seconds * SAMPLE_RATE), None]
+
+
+def measure(avatar: Avatar, sounds: list[Path], seconds: float) -> dict[str, dict[str, float]]:
+    """All figures, by name."""
+    networks = Networks.open(avatar)
+    own = template_gaps(avatar)
+    loudest = int(np.nanargmax(own))
+    found = {}
+    for name, samples in (("silence", silence(seconds)), (f"noise {NOISE_DB} dB", noise(seconds))):
+        quiet = at_rest(avatar, networks, samples, max(loudest - 25, 0))
+        found[name] = {"gap_99": quiet.gap_99, "step_99": quiet.step_99, "quiet": float(quiet.quiet)}
+        log.info("%s: %s", name, found[name])
+    for path in sounds:
+        found[path.name] = stretches(avatar, networks, read_mono(path, seconds), own)
+        log.info("%s: %s", path.name, found[path.name])
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--avatar", type=Path, default=builtin_avatar())
+    parser.add_argument("sounds", type=Path, nargs="*")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    found = measure(Avatar.open(options.avatar), options.sounds, options.seconds)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
