@@ -1,0 +1,60 @@
+# Two commands do all the set-up: `make demo` and `make test`. Each creates .venv and installs what it needs.
+# PYTHON: the interpreter .venv is made from. PIP_FLAGS: more options for pip, for example an index of CPU-only wheels.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_FLAGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+.PHONY: help demo test test-slow lint types format clean
+
+help:
+	@echo 'make demo       out/demo.mp4: the built-in presenter speaks (installs no torch)'
+	@echo 'make test       all tests but the slow ones (installs torch)'
+	@echo 'make test-slow  the slow ones'
+	@echo 'make lint       ruff: rules and format'
+	@echo 'make types      mypy --strict on src and tests'
+	@echo 'make format     let ruff format and mend'
+	@echo 'make clean      remove .venv, out and caches'
+
+.venv/created:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed: install it or pass PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(0 if sys.version_info >= (3, 11) else f"{sys.executable} is Python {v}; 3.11 or later is needed: pass PYTHON=/path/to/python3.11")'
+	"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/runs: .venv/created pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+.venv/tests: .venv/runs
+	$(PIP) -e '.[dev,train]'
+	@touch $@
+
+demo: .venv/runs
+	@mkdir -p out
+	$(BIN)/lipwright demo -o out/demo.mp4 --force
+
+test: .venv/tests
+	$(BIN)/pytest
+
+test-slow: .venv/tests
+	$(BIN)/pytest -m slow
+
+lint: .venv/tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/tests
+	$(BIN)/mypy
+
+format: .venv/tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv out .mypy_cache .pytest_cache .ruff_cache

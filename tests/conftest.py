@@ -1,0 +1,63 @@
+"""What every test runs under: no log record of level ERROR, no silent skip in CI, development data only by fixture."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+DEV_DATA = "LIPWRIGHT_DEV_DATA"
+#: The one reason for which a test may be skipped when CI=true.
+NO_DEV_DATA = f"{DEV_DATA} is not set"
+
+
+@pytest.fixture(scope="session")
+def dev_data() -> Path:
+    """The folder with the development recordings; skips the test where there is none."""
+    folder = os.environ.get(DEV_DATA)
+    if not folder:
+        pytest.skip(NO_DEV_DATA)
+    path = Path(folder)
+    assert path.is_dir(), f"{DEV_DATA}={folder} is no folder"
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(dev_data: Path) -> Path:
+    """The folder with values made by the family's own code, beside the development recordings."""
+    return dev_data.parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def no_error_log(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which anything logged at level ERROR, unless it says that it provokes that."""
+    yield
+    if request.node.get_closest_marker("allow_error_log") is None:
+        records = caplog.get_records("setup") + caplog.get_records("call")
+        errors = [f"{r.name}: {r.getMessage()}" for r in records if r.levelno >= logging.ERROR]
+        assert not errors, f"logged at level ERROR: {errors}"
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With CI=true turn a skip into a failure, unless it is for want of the development recordings."""
+    forbidden = os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail")
+    if forbidden and NO_DEV_DATA not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CI allows no skip but for {DEV_DATA}: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    forbid_skip(report)
+    return report
