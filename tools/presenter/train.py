@@ -26,8 +26,8 @@ log = logging.getLogger("train")
 PHASES = (
     Phase("draw", size=160, batch=8, steps=700, rate=1.5e-3),
     Phase("listen", size=0, batch=64, steps=500, rate=1e-3),
-    Phase("speak160", size=160, batch=8, steps=1800, rate=8e-4),
-    Phase("speak320", size=320, batch=4, steps=1000, rate=5e-4),
+    Phase("speak160", size=160, batch=8, steps=1100, rate=8e-4),
+    Phase("speak320", size=320, batch=4, steps=1200, rate=6e-4),
 )
 
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _EMA_DECAY = 0.998
 _WARM_UP = 60
-_CHECKPOINT_SECONDS = 120
+_REPORT_STEPS = 50
 #: Weight of the mouth map against the picture while both are trained.
 _OTHER_VOICES = 0.05
 
@@ -120,10 +120,11 @@ LossOfStep = Callable[[Student, int], Tensor]
 class Trainer:
     """Runs phases on one student; checkpoints and resumes to the bit (fixed threads, processor)."""
 
-    def __init__(self, student: Student, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, student: Student, folder: Path, device: str = "cpu", checkpoint_seconds: float = 120) -> None:
         self.student = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
+        self.average: Student = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.folder = folder
+        self.checkpoint_seconds = checkpoint_seconds
         self.device = torch.device(device)
 
     def run(self, phase: Phase, loss_of_step: LossOfStep, trained: Callable[[Student], nn.Module]) -> None:
@@ -131,17 +132,15 @@ class Trainer:
         optimizer = torch.optim.AdamW(trained(self.student).parameters(), lr=phase.rate, weight_decay=1e-4)
         first = self._resume(phase, optimizer)
         saved = began = time.monotonic()
-        total = 0.0
+        losses: list[float] = []
         for step in range(first, phase.steps):
-            total += self._step(phase, step, loss_of_step, optimizer)
-            if (step + 1) % 50 == 0:
-                pace = (time.monotonic() - began) / (step + 1 - first)
-                log.info(
-                    "%s %d/%d loss %.5f, %.0f s left", phase.name, step + 1, phase.steps, total / 50,
-                    pace * (phase.steps - step - 1),
-                )  # fmt: skip
-                total = 0.0
-            if time.monotonic() - saved > _CHECKPOINT_SECONDS or step + 1 == phase.steps:
+            losses.append(self._step(phase, step, loss_of_step, optimizer))
+            if (step + 1) % _REPORT_STEPS == 0:
+                left = (time.monotonic() - began) / (step + 1 - first) * (phase.steps - step - 1)
+                mean = sum(losses) / len(losses)
+                log.info("%s %d/%d loss %.5f, %.0f s left", phase.name, step + 1, phase.steps, mean, left)
+                losses.clear()
+            if time.monotonic() - saved > self.checkpoint_seconds or step + 1 == phase.steps:
                 self._save(phase, step + 1, optimizer)
                 saved = time.monotonic()
 
@@ -226,7 +225,7 @@ def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> Loss
 
 def speaking(sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep:
     """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general."""
-    hear = listening(speech, phase, device)
+    hear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
 
     def loss(student: Student, step: int) -> Tensor:
         batch = on_device(sampler.batch(step, phase.batch, phase.size), device)

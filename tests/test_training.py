@@ -1,0 +1,215 @@
+"""Training: what the network is shown, how errors are weighed, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lipwright.audio.window import FeatureWindow
+from lipwright.contract import FEATURE_DIM, MASK_XYWH, ROI_SIZE
+from lipwright.errors import LipwrightError
+from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
+from lipwright.training.loop import Phase, Student, Trainer, drawing, listening, speaking
+from lipwright.training.losses import picture_loss, pyramid_loss
+from lipwright.training.pack import Pack
+from lipwright.training.speech import Speech, SpeechSampler
+
+FRAMES = 60
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    """A face of smooth noise that sways; four landmarks are still points, four are lips that open and close."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (FRAMES, 20, 20, 3), np.uint8)
+    rois = small.repeat(16, axis=1).repeat(16, axis=2)
+    sway = 4 * np.sin(np.arange(FRAMES) / 5)
+    gap = 10 + 10 * np.sin(np.arange(FRAMES) / 2)
+    still = np.array([[100, 60], [220, 60], [160, 90], [160, 120]], float)
+    lips = np.array([[130, 200], [190, 200], [160, 190], [160, 210]], float)
+    points = np.repeat(np.concatenate([still, lips])[None], FRAMES, axis=0)
+    points[:, :, 0] += sway[:, None]
+    points[:, 7, 1] += gap
+    return Pack(
+        rois=rois,
+        landmarks=points.astype(np.float32),
+        still=np.arange(4),
+        lips=np.arange(4, 8),
+        mouth=np.stack([gap, np.sqrt(gap + 1)], axis=1).astype(np.float32),
+        features=rng.random((2, FRAMES, FEATURE_DIM)).astype(np.float16),
+        held_out=(50, FRAMES),
+        gap=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def speech() -> Speech:
+    rng = np.random.default_rng(1)
+    return Speech(
+        features=rng.random((2, 40, FEATURE_DIM)).astype(np.float16),
+        mouth=rng.random((40, 2)).astype(np.float32),
+        first=np.repeat([0, 25], [25, 15]),
+        last=np.repeat([24, 39], [25, 15]),
+    )
+
+
+def test_held_out_time_and_its_gap_are_never_trained_on(pack: Pack) -> None:
+    assert pack.training_frames().tolist() == list(range(45))
+
+
+def test_a_pack_comes_back_as_it_was_saved(pack: Pack, tmp_path: Path) -> None:
+    pack.save(tmp_path / "pack.npz")
+    back = Pack.load(tmp_path / "pack.npz")
+    assert np.abs(back.rois.astype(int) - pack.rois).mean() < 2
+    np.testing.assert_array_equal(back.mouth, pack.mouth)
+    np.testing.assert_array_equal(back.features, pack.features)
+    assert back.held_out == pack.held_out
+    assert [p.name for p in tmp_path.iterdir()] == ["pack.npz"]
+
+
+@pytest.mark.parametrize("loader", [Pack.load, Speech.load])
+def test_another_file_is_named(loader: object, tmp_path: Path) -> None:
+    assert callable(loader)
+    path = tmp_path / "film.npz"
+    path.write_bytes(b"no zip")
+    with pytest.raises(LipwrightError, match=r"film\.npz"):
+        loader(path)
+
+
+def test_similarity_is_found_again() -> None:
+    points = np.random.default_rng(2).random((9, 2)).astype(np.float32) * 100
+    turn = np.array([[0.9, -0.3], [0.3, 0.9]], np.float32)
+    matrix = similarity(points, points @ turn.T + np.array([5, -7], np.float32))
+    np.testing.assert_allclose(matrix, np.c_[turn, [5, -7]], atol=1e-3)
+
+
+def test_references_are_near_in_pose_far_in_time_and_never_held_out(pack: Pack) -> None:
+    references = References(pack, pack.training_frames(), nearest=5, apart=8)
+    for frame in (3, 20, 55):
+        chosen = references.candidates(frame)
+        assert (np.abs(chosen - frame) > 8).all()
+        assert (chosen < 45).all()
+        far = np.setdiff1d(pack.training_frames(), [*chosen, *range(frame - 8, frame + 9)])
+        shift = np.abs(pack.landmarks[:, 0, 0] - pack.landmarks[frame, 0, 0])
+        assert shift[chosen].max() <= shift[far].min() + 1e-3
+
+
+def test_a_reference_is_moved_onto_the_pose(pack: Pack) -> None:
+    references = References(pack, pack.training_frames())
+    moved = references.picture(0, 8).astype(int)
+    shift = round(float(pack.landmarks[0, 0, 0] - pack.landmarks[8, 0, 0]))
+    assert shift == -4
+    np.testing.assert_allclose(moved[50:60, 52:60], pack.rois[8, 50:60, 56:64], atol=12)
+
+
+def test_the_input_shows_reference_and_rim_only(pack: Pack) -> None:
+    batch = Sampler(pack, pack.training_frames(), seed=0).batch(0, 2, ROI_SIZE)
+    x, y, width, height = MASK_XYWH
+    hidden = batch.x[:, 3:, y : y + height, x : x + width]
+    assert not hidden.any()
+    np.testing.assert_array_equal(batch.x[:, 3:, :y], batch.y[:, :, :y])
+    assert not torch.equal(batch.x[:, :3], batch.y)
+    assert batch.weight.mean().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_step_gets_the_same_batch_whenever_it_is_asked(pack: Pack) -> None:
+    first, second = (Sampler(pack, pack.training_frames(), seed=4) for _ in range(2))
+    first.batch(0, 2, 160)
+    assert torch.equal(first.batch(7, 2, 160).x, second.batch(7, 2, 160).x)
+    assert not torch.equal(first.batch(8, 2, 160).x, second.batch(7, 2, 160).x)
+
+
+def test_rare_mouths_are_drawn_more_often(pack: Pack) -> None:
+    chance = balanced(pack, pack.training_frames())
+    assert chance.sum() == pytest.approx(1)
+    assert chance.max() > chance.min()
+
+
+def test_the_mouth_weighs_most() -> None:
+    weight = pixel_weight(np.array([[130, 200], [190, 230]], np.float32), 8)
+    assert weight[215, 160] > 6 * weight[20, 20]
+
+
+@pytest.mark.parametrize("future", [0, 3, 7])
+def test_training_and_rendering_cut_the_same_windows(future: int) -> None:
+    features = np.random.default_rng(3).random((30, FEATURE_DIM)).astype(np.float32)
+    stream = FeatureWindow("edge", future)
+    rendered = np.concatenate([stream.push(features), stream.flush()])
+    frames = np.arange(30)
+    np.testing.assert_array_equal(windows(features, frames, np.full(30, future), 0, 29), rendered)
+
+
+def test_windows_stay_inside_their_utterance(speech: Speech) -> None:
+    audio, mouth = SpeechSampler(speech, seed=0).batch(0, 200)
+    assert audio.shape == (200, 32, 16, 16)
+    for window, code in zip(audio.reshape(200, 16, FEATURE_DIM), mouth, strict=True):
+        frame = int((np.abs(speech.mouth - code.numpy()).sum(axis=1)).argmin())
+        first, last = speech.first[frame], speech.last[frame]
+        own = speech.features[:, first : last + 1].astype(np.float32).reshape(-1, FEATURE_DIM)
+        assert all((own == row).all(axis=1).any() for row in window.numpy())
+
+
+def test_losses_are_zero_for_the_truth_and_grow_with_blur() -> None:
+    truth = torch.rand(1, 3, 64, 64)
+    weight = torch.ones(1, 1, 64, 64)
+    assert picture_loss(truth, truth, weight).item() == pytest.approx(0, abs=1e-5)
+    blurs = [torch.nn.functional.avg_pool2d(truth, k, 1, k // 2, count_include_pad=False) for k in (3, 7)]
+    assert 0 < picture_loss(blurs[0], truth, weight) < picture_loss(blurs[1], truth, weight)
+
+
+def test_the_pyramid_hates_a_blurred_edge_more_than_a_faint_shade() -> None:
+    edge = torch.zeros(1, 3, 64, 64)
+    edge[..., 32:] = 1
+    weight = torch.ones(1, 1, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(edge, 9, 1, 4, count_include_pad=False)
+    shade = edge + (blurred - edge).abs().mean()
+    assert pyramid_loss(blurred, edge, weight) > 1.5 * pyramid_loss(shade, edge, weight)
+
+
+def train(pack: Pack, speech: Speech, folder: Path, stop_at: int = -1) -> Student:
+    """All three phases with a checkpoint after every step; Ctrl-C at step ``stop_at`` of the last one."""
+    torch.manual_seed(0)
+    folder.mkdir(exist_ok=True)
+    trainer = Trainer(Student(pack, "mobile"), folder, checkpoint_seconds=0)
+    sampler, voices = Sampler(pack, pack.training_frames(), seed=1), SpeechSampler(speech, seed=2)
+    draw, listen, speak = (
+        Phase("draw", 160, 1, 1, 1e-3),
+        Phase("listen", 0, 2, 1, 1e-3),
+        Phase("speak", 160, 1, 3, 1e-3),
+    )
+    trainer.run(draw, drawing(sampler, draw, trainer.device), lambda s: s)
+    trainer.run(listen, listening(voices, listen, trainer.device), lambda s: s.generator.audio_model)
+    loss = speaking(sampler, voices, speak, trainer.device)
+
+    def interrupted(student: Student, step: int) -> torch.Tensor:
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return loss(student, step)
+
+    trainer.run(speak, interrupted, lambda s: s.generator)
+    return trainer.average
+
+
+def test_an_interrupted_training_ends_like_an_undisturbed_one(pack: Pack, speech: Speech, tmp_path: Path) -> None:
+    whole = train(pack, speech, tmp_path / "whole").state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        train(pack, speech, tmp_path / "cut", stop_at=2)
+    resumed = train(pack, speech, tmp_path / "cut").state_dict()
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_each_phase_teaches_its_own_part(pack: Pack, speech: Speech, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer = Trainer(Student(pack, "mobile"), tmp_path)
+    voices = SpeechSampler(speech, seed=2)
+    before = {k: v.clone() for k, v in trainer.student.named_parameters()}
+    listen = Phase("listen", 0, 2, 2, 1e-3)
+    trainer.run(listen, listening(voices, listen, trainer.device), lambda s: s.generator.audio_model)
+    changed = {k for k, v in trainer.student.named_parameters() if not torch.equal(v, before[k])}
+    assert changed
+    assert all(name.startswith("generator.audio_model.") for name in changed)
