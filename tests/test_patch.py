@@ -69,6 +69,30 @@ def test_pasting_the_own_roi_of_a_smooth_picture_gives_it_back() -> None:
     assert np.abs(pasted - smooth).max() <= 2
 
 
+def flat(level: int) -> UInt8Array:
+    return np.full((320, 320, 3), level, np.uint8)
+
+
+def test_blend_keeps_the_border_and_shows_the_new_picture_inside() -> None:
+    new = flat(100)
+    new[140:180, 140:180] = 200
+    blended = patch.blend(flat(100), new)
+    np.testing.assert_array_equal(blended[:, : patch.FEATHER], 100)
+    np.testing.assert_array_equal(blended[150:170, 150:170], 200)
+
+
+def test_blend_matches_a_slightly_different_colour() -> None:
+    blended = patch.blend(flat(100), flat(104)).astype(int)
+    assert np.abs(blended - 100).max() == 0
+
+
+def test_blend_does_not_repaint_what_is_really_different() -> None:
+    blended = patch.blend(flat(100), flat(160)).astype(int)
+    assert blended[160, 160, 0] == 160 - patch.COLOUR_SHIFT
+    assert np.abs(np.diff(blended[160, :, 0])).max() <= 60 * 2 / patch.FEATHER
+    assert blended[0, 0, 0] == 100
+
+
 def test_auto_averages_when_shrinking() -> None:
     checker = np.indices((656, 656)).sum(axis=0) % 2 * 255
     frame = np.repeat(checker[..., None], 3, axis=2).astype(np.uint8)

@@ -8,6 +8,7 @@ Colour: BGR everywhere, uint8 0..255 outside the networks and float32 0..1 insid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ BORDER = 4
 ROI_SIZE = CROP_SIZE - 2 * BORDER
 #: Mask rectangle inside the ROI: x, y, width, height as handed to ``cv2.rectangle`` (columns 5..314, rows 5..309).
 MASK_XYWH = (5, 5, 310, 305)
+#: ``soft``: the border of the redrawn region is blended into the frame; ``exact``: pasted as the family does it.
+Border = Literal["soft", "exact"]
 
 # --- mel spectrogram of the family ----------------------------------------------------------------------------------
 N_FFT = 800

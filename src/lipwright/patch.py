@@ -6,6 +6,7 @@ changed in place.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -15,6 +16,11 @@ from lipwright.contract import BORDER, CROP_SIZE, MASK_XYWH, ROI_SIZE, FloatArra
 
 #: ``cubic`` both ways, as the family's inference does; ``auto``: area when shrinking, cubic when enlarging.
 Resize = Literal["cubic", "auto"]
+
+#: Pixels of the ROI over which the new picture fades into the template's own.
+FEATHER = 28
+#: Levels (of 255) by which the colour of the new picture may be shifted to match its surroundings.
+COLOUR_SHIFT = 6
 
 _INNER = slice(BORDER, BORDER + ROI_SIZE)
 
@@ -57,6 +63,29 @@ def from_output(output: FloatArray) -> UInt8Array:
     """The generator's output [3, 320, 320], 0..1, as an ROI [320, 320, 3], rounded."""
     picture = np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(picture.transpose(1, 2, 0))
+
+
+@cache
+def _fade() -> FloatArray:
+    """[320, 320, 1] share of the new picture: 0 at the ROI's border, 1 from ``FEATHER`` pixels inside it on."""
+    inside = np.minimum(np.arange(ROI_SIZE), np.arange(ROI_SIZE)[::-1])
+    ramp = np.clip(np.minimum.outer(inside, inside) / FEATHER, 0, 1)
+    return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)[..., None]
+
+
+def blend(original: UInt8Array, prediction: UInt8Array) -> UInt8Array:
+    """The new ROI with a border that cannot be seen: both pictures are ROIs [320, 320, 3].
+
+    The colour of the new picture is shifted, by at most ``COLOUR_SHIFT`` levels, so that both agree on average in the
+    ring along the border; within the ring it fades into the original. Speech does not move that ring.
+    """
+    fade = _fade()
+    ring = (fade[..., 0] < 1)[..., None]
+    count = ring.sum()
+    difference = original.astype(np.float32) - prediction
+    shift = np.clip((difference * ring).sum(axis=(0, 1)) / count, -COLOUR_SHIFT, COLOUR_SHIFT)
+    blended = prediction + shift + (1 - fade) * (difference - shift)
+    return np.asarray(np.rint(np.clip(blended, 0, 255)), dtype=np.uint8)
 
 
 def paste(frame: UInt8Array, rect: Rect, crop_image: UInt8Array, prediction: UInt8Array, how: Resize) -> UInt8Array:

@@ -14,7 +14,7 @@ import numpy as np
 from lipwright import patch
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
-from lipwright.contract import WINDOW_FUTURE, FloatArray, Frame, Rect, UInt8Array
+from lipwright.contract import WINDOW_FUTURE, Border, FloatArray, Frame, Rect, UInt8Array
 from lipwright.errors import AvatarError, ContractError, LipwrightError
 from lipwright.render.ahead import ahead
 from lipwright.render.networks import Networks
@@ -79,6 +79,7 @@ class Options(TypedDict, total=False):
     start: int | None
     lookahead: int
     batch: int
+    border: Border
     networks: Networks | None
 
 
@@ -97,6 +98,7 @@ class Renderer:
         start: template frame to begin with; None: the one the avatar names.
         lookahead: future features awaited before a frame is drawn, 0..7 (``contract.lookahead_ms`` says how long).
         batch: frames drawn at once; frames come out in such groups.
+        border: ``soft`` blends the border of the redrawn region into the frame; ``exact`` pastes it as the family does.
         networks: the avatar's networks if they are loaded already; ``runtime`` and ``precision`` are unused then.
 
     Raises:
@@ -117,6 +119,7 @@ class Renderer:
         start: int | None = None,
         lookahead: int = WINDOW_FUTURE,
         batch: int = 1,
+        border: Border = "soft",
         networks: Networks | None = None,
     ) -> None:
         if batch < 1:
@@ -125,6 +128,7 @@ class Renderer:
         self._avatar = avatar
         self._rate = rate
         self._batch = batch
+        self._border = border
         self._walk = _walk(avatar, start)
         self._networks = networks or Networks.open(avatar, runtime, precision)
         alignment = manifest.encoder.alignment.to_contract()
@@ -228,6 +232,8 @@ class Renderer:
             old = drawn.mouth.old
             self._check(drawn.mouth.output, moment.index)
             prediction = patch.from_output(drawn.mouth.output)
+            if self._border == "soft":
+                prediction = patch.blend(patch.roi(old.crop), prediction)
             picture = patch.paste(picture, old.rect, old.crop, prediction, self._avatar.manifest.resize)
         return Frame(moment.index, picture, moment.samples)
 
