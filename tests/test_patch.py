@@ -77,7 +77,7 @@ def test_blend_keeps_the_border_and_shows_the_new_picture_inside() -> None:
     new = flat(100)
     new[140:180, 140:180] = 200
     blended = patch.blend(flat(100), new)
-    np.testing.assert_array_equal(blended[:, : patch.FEATHER], 100)
+    np.testing.assert_array_equal(blended[:, : patch.FADE_SIDE[0]], 100)
     np.testing.assert_array_equal(blended[150:170, 150:170], 200)
 
 
@@ -89,7 +89,8 @@ def test_blend_matches_a_slightly_different_colour() -> None:
 def test_blend_does_not_repaint_what_is_really_different() -> None:
     blended = patch.blend(flat(100), flat(160)).astype(int)
     assert blended[160, 160, 0] == 160 - patch.COLOUR_SHIFT
-    assert np.abs(np.diff(blended[160, :, 0])).max() <= 60 * 2 / patch.FEATHER
+    low, high = patch.FADE_SIDE
+    assert np.abs(np.diff(blended[160, :, 0])).max() <= 60 * 2 / (high - low)
     assert blended[0, 0, 0] == 100
 
 
