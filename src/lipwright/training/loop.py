@@ -223,6 +223,24 @@ def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> Loss
     return loss
 
 
+def fitting(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep:
+    """Loss of a step that gives a trained generator another face: the audio branch, which knows many voices, rests.
+
+    Train ``picture_half(student)`` with it.
+    """
+
+    def loss(student: Student, step: int) -> Tensor:
+        student.generator.audio_model.eval()  # its batch statistics rest too
+        return speak_loss(student, on_device(sampler.batch(step, phase.batch, phase.size), device))
+
+    return loss
+
+
+def picture_half(student: Student) -> nn.Module:
+    """All of the generator but its audio branch."""
+    return nn.ModuleList(part for name, part in student.generator.named_children() if name != "audio_model")
+
+
 def speaking(sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep:
     """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general."""
     hear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)

@@ -36,11 +36,13 @@ class Pack:
     """Frames first..last (exclusive) that no training may see."""
     gap: int = 25
     """Frames left out on both sides of the held-out ones."""
+    unusable: tuple[int, ...] = ()
+    """Frames without a face: never drawn, never a reference."""
 
     def training_frames(self) -> npt.NDArray[np.int64]:
         """Indices of the frames that may be trained on."""
         first, last = self.held_out
-        frames = np.arange(len(self.rois))
+        frames = np.setdiff1d(np.arange(len(self.rois)), self.unusable)
         return frames[(frames < first - self.gap) | (frames >= last + self.gap)]
 
     def save(self, path: Path) -> None:
@@ -58,6 +60,7 @@ class Pack:
             features=self.features,
             held_out=np.array(self.held_out),
             gap=np.array(self.gap),
+            unusable=np.array(self.unusable, np.int64),
         )
         part.replace(path)
 
@@ -84,6 +87,7 @@ class Pack:
                     features=data["features"],
                     held_out=(first, last),
                     gap=int(data["gap"]),
+                    unusable=tuple(int(k) for k in data["unusable"]) if "unusable" in data else (),
                 )
         except (OSError, ValueError, KeyError) as error:
             raise LipwrightError(f"{path} is not a training pack: {error}") from error
