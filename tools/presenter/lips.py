@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.audio.decode import SoundReader
+from lipwright.audio.decode import SoundReader, ToNetwork
 from lipwright.avatar import Avatar, builtin_avatar
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
 from lipwright.face import FaceFinder, FaceTracker, lip_gap
@@ -94,13 +93,15 @@ def walked(own: Gaps, start: int, frames: int) -> Gaps:
 
 def read_mono(path: Path, seconds: float) -> FloatArray:
     """[n, 1] at 16 kHz: the first ``seconds`` of a sound file."""
-    from lipwright.audio.decode import ToNetwork
-
+    wanted = round(seconds * SAMPLE_RATE)
+    heard = np.empty(0, np.float32)
     with SoundReader(path) as reader:
         network = ToNetwork(reader.rate, reader.channels)
-        chunks: Iterator[FloatArray] = (network.push(chunk) for chunk in reader)
-        heard = np.concatenate([*islice(chunks, 2000), network.flush()])
-    return heard[: round(seconds * SAMPLE_RATE), None]
+        for chunk in reader:
+            heard = np.concatenate([heard, network.push(chunk)])
+            if len(heard) >= wanted:
+                return heard[:wanted, None]
+    return np.concatenate([heard, network.flush()])[:wanted, None]
 
 
 def measure(avatar: Avatar, sounds: list[Path], seconds: float) -> dict[str, dict[str, float]]:

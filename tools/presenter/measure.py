@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from lipwright import patch
@@ -189,8 +190,6 @@ def score(task: Task, case: Case, true_mesh: FloatArray) -> dict[str, float]:
 
 def sheet(task: Task, cases: list[Case], out: Path, count: int = 12) -> None:
     """A picture: truth above the first case, ``count`` moments across."""
-    import cv2
-
     chosen = np.linspace(0, len(task.rois) - 1, count).astype(int)
     rows = [np.concatenate([shrink(rois[k], 200) for k in chosen], axis=1) for rois in (task.rois, cases[0].rois)]
     cv2.imwrite(str(out), np.concatenate(rows))
