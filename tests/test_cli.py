@@ -28,7 +28,7 @@ from lipwright import cli, export_avatar
 from lipwright.avatar import WEIGHTS, Avatar, ModelRecord
 from lipwright.errors import AvatarError
 
-COMMANDS = {"demo", "render", "import", "export", "info", "doctor"}
+COMMANDS = {"demo", "render", "prepare", "import", "export", "info", "doctor"}
 DEMO = Path(cli.__file__).parent / "data" / "demo.flac"
 ON_ONNX = ("--runtime", "onnxruntime")
 

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lipwright.audio.window import Padding
-from lipwright.contract import FPS, WINDOW_FUTURE
+from lipwright.contract import FPS, WINDOW_FUTURE, Border
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.runtimes.base import Precision
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lipwright.audio.decode import SoundReader
     from lipwright.avatar import Avatar
     from lipwright.doctor import Installation
+    from lipwright.prepare import Progress as FilmProgress
     from lipwright.video import FrameSink
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ RuntimeName = Annotated[
     str, typer.Option("--runtime", help="auto, onnxruntime, openvino or torch; onnxruntime:cuda names a provider.")
 ]
 PrecisionName = Annotated[Precision, typer.Option(help="Arithmetic of the generator.")]
+BorderName = Annotated[Border, typer.Option(help="soft blends the new region into the frame; exact pastes it.")]
 Lookahead = Annotated[int, typer.Option(min=0, max=WINDOW_FUTURE, help="Future features that a frame waits for.")]
 
 
@@ -195,6 +197,7 @@ def render(
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
     lookahead: Lookahead = WINDOW_FUTURE,
+    border: BorderName = "soft",
     force: Force = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -202,8 +205,43 @@ def render(
 ) -> None:
     """Let an avatar speak a sound file."""
     opened = _open_avatar(avatar)
-    result = _speak(audio, out, opened, frames, force, runtime, precision, start=start, lookahead=lookahead)
+    result = _speak(
+        audio, out, opened, frames, force, runtime, precision, start=start, lookahead=lookahead, border=border
+    )
     _print_result(result, as_json)
+
+
+@app.command()
+def prepare(
+    video: Annotated[Path, typer.Argument(help="Film of one person speaking to the camera.")],
+    out: PackageOutput,
+    audio: Annotated[Path | None, typer.Option(help="Sound to use instead of the film's own.")] = None,
+    face: Annotated[int | None, typer.Option(min=1, help="Which face, counted from the left; else who speaks.")] = None,
+    audio_encoder: Annotated[Path | None, typer.Option(help="ONNX instead of the presenter's.")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Make an avatar without a generator of a film, and report how good the film is. Goes on where it was stopped."""
+    from lipwright.prepare import prepare as prepare_avatar
+
+    with _progress_bar(TextColumn("{task.description}")) as bar:
+        task = bar.add_task("opening the film", total=None)
+
+        def show(progress: FilmProgress) -> None:
+            _stop.leave_if_asked()
+            bar.update(task, description=progress.step, completed=progress.done, total=progress.total)
+
+        prepared = prepare_avatar(
+            video, out, audio=audio, face=face, audio_encoder=audio_encoder, replace=force, progress=show
+        )
+    sentences = [problem.sentence() for problem in prepared.problems]
+    if as_json:
+        facts = {"output": str(prepared.avatar.path), "report": str(prepared.report), "verdict": prepared.verdict}
+        _print_json(facts | {"problems": sentences, "figures": prepared.avatar.manifest.figures})
+    else:
+        typer.echo("\n".join([f"{prepared.avatar.path}: {prepared.verdict}", *sentences, f"report: {prepared.report}"]))
 
 
 @app.command("import")
@@ -379,10 +417,10 @@ class _Speed(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} fps")
 
 
-def _progress_bar() -> Progress:
-    """Frames done, speed and time left on stderr; nothing where nobody watches."""
+def _progress_bar(*first: ProgressColumn) -> Progress:
+    """Frames done, speed and time left on stderr after the ``first`` columns; nothing where nobody watches."""
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    columns = (*first, BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
