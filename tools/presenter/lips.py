@@ -59,11 +59,8 @@ def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) 
 
 def template_gaps(avatar: Avatar) -> Gaps:
     """Lip gaps of the template as it was filmed."""
-    template = Template(avatar.template)
-    try:
+    with Template(avatar.template) as template:
         return gaps(template.frame(k) for k in range(avatar.frame_count))
-    finally:
-        template.close()
 
 
 def at_rest(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Rest:

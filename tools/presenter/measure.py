@@ -25,8 +25,8 @@ from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
 from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.face import FaceFinder, FaceTracker, face_width, lip_gap, lip_points
-from lipwright.quality import Phone as TimedPhone
 from lipwright.quality import (
+    MOUTH_MARGIN,
     closed_lips,
     landmark_distance,
     lip_gap_correlation,
@@ -36,6 +36,7 @@ from lipwright.quality import (
     silent_frames,
     ssim,
 )
+from lipwright.quality import Phone as TimedPhone
 from lipwright.render.networks import Networks
 from lipwright.render.voice import Voice
 from lipwright.training.data import References, shrink
@@ -46,7 +47,6 @@ from tools.presenter.pack import HELD_OUT
 log = logging.getLogger("measure")
 
 _NO_MESH = np.full((468, 3), np.nan, np.float32)
-_MARGIN = 0.2
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def make_task(name: str, film: Film, pack: Pack, frames: range) -> Task:
 
 def _mouth_box(lips: FloatArray) -> Rect:
     low, high = lips.min(axis=0), lips.max(axis=0)
-    margin = _MARGIN * (high - low)
+    margin = MOUTH_MARGIN * (high - low)
     x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
     x2, y2 = np.ceil(np.minimum(high + margin, ROI_SIZE)).astype(int)
     return Rect(int(x1), int(y1), int(x2), int(y2))

@@ -14,7 +14,9 @@ from pathlib import Path
 from statistics import median
 
 import av
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
 
 from lipwright.avatar.checks import wrong_rate
 from lipwright.avatar.layouts import list_images, read_images
@@ -78,27 +80,35 @@ def encode(pictures: Iterable[UInt8Array], out: Path, crf: int = TEMPLATE_CRF) -
 
     ``VideoWriter`` is no use here: it always writes a sound track, and silence would pass for the person's speech.
     """
+    with av.open(str(out), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(crf)})
+        return write_pictures(container, stream, pictures)
+
+
+def write_pictures(container: OutputContainer, stream: VideoStream, pictures: Iterable[UInt8Array]) -> Sizes:
+    """Encode pictures [H, W, 3] BGR, at least one, into a new stream to its end, in exact BT.709 colour.
+
+    Odd sizes stay odd: 4:4:4.
+    """
     frames = iter(pictures)
     first = next(frames)
     height, width = first.shape[:2]
     to_yuv = VideoReformatter()
+    stream.width, stream.height = width, height
+    stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
     count = 0
-    with av.open(str(out), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(crf)})
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        for image in chain([first], frames):
-            frame = to_yuv.reformat(
-                av.VideoFrame.from_ndarray(image, format="bgr24"),
-                format=stream.pix_fmt,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=EXACT_COLOUR,
-            )
-            container.mux(stream.encode(frame))
-            count += 1
-        container.mux(stream.encode())
+    for image in chain([first], frames):
+        frame = to_yuv.reformat(
+            av.VideoFrame.from_ndarray(image, format="bgr24"),
+            format=stream.pix_fmt,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=EXACT_COLOUR,
+        )
+        container.mux(stream.encode(frame))
+        count += 1
+    container.mux(stream.encode())
     return Sizes(width=width, height=height, frames=count)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 import av
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from lipwright.avatar.films import write_pictures
 from lipwright.contract import FPS, UInt8Array
-from lipwright.video import EXACT_COLOUR, KEYFRAME_INTERVAL
+from lipwright.video import KEYFRAME_INTERVAL
 
 #: Frames of a piece. Each begins with a key frame, and the template needs one that often.
 PIECE_FRAMES = KEYFRAME_INTERVAL
@@ -24,26 +24,10 @@ _THREADS = 4
 
 def encode(pictures: Iterable[UInt8Array], out: Path) -> None:
     """Make a silent 25 fps H.264 film of at least one picture [H, W, 3] BGR; odd sizes stay odd (4:4:4)."""
-    frames = iter(pictures)
-    first = next(frames)
-    height, width = first.shape[:2]
-    to_yuv = VideoReformatter()
     with av.open(f"file:{out}", "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=_X264)
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
         stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", _THREADS
-        for image in chain([first], frames):
-            frame = to_yuv.reformat(
-                av.VideoFrame.from_ndarray(image, format="bgr24"),
-                format=stream.pix_fmt,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=EXACT_COLOUR,
-            )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        write_pictures(container, stream, pictures)
 
 
 def join(pieces: Sequence[Path], out: Path) -> None:
