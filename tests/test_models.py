@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from lipwright import patch
+from lipwright.contract import Rect
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import CHANNELS, Generator, Width
+from lipwright.models.lean import lean
 from networks import formula_weights
 
 #: sha256 of the published networks' ``state_dict``: JSON of {key: shape}, sorted by key.
@@ -49,6 +53,38 @@ def test_generator_equals_the_familys(golden: Path) -> None:
         output = formula_weights(Generator())(image, audio).numpy()
     with np.load(golden / "family.npz") as family:
         assert np.abs(output[:, :, ::8, ::8] - family["generator_output_every_8th_pixel"]).max() <= 1e-5
+
+
+def test_what_it_draws_is_pasted_as_the_family_pastes_it(golden: Path) -> None:
+    rng = np.random.default_rng(7)
+    image = torch.from_numpy(rng.random((2, 6, 320, 320), dtype=np.float32)[:1])
+    audio = torch.from_numpy(rng.standard_normal((2, 32, 16, 16)).astype(np.float32)[:1])
+    with torch.inference_mode():
+        output = formula_weights(Generator())(image, audio)[0].numpy()
+    with np.load(golden / "patch.npz") as values:
+        rect, expected = Rect(*values["rect"].tolist()), values["pasted_region"].astype(int)
+    frame = np.random.default_rng(8).integers(0, 256, (720, 1280, 3), np.uint8)
+    truncated = (output * 255).astype(np.uint8).transpose(1, 2, 0)  # the family does not round
+    pasted = patch.paste(frame, rect, patch.crop(frame, rect, "cubic"), truncated, "cubic")
+    around = pasted[rect.y1 - 2 : rect.y2 + 2, rect.x1 - 2 : rect.x2 + 2].astype(int)
+    # Where the last bits of the network differ from one processor to another, truncating makes a level of it.
+    assert np.abs(around - expected).max() <= 1
+    assert (around == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("width", ["full", "mobile"])
+def test_lean_networks_draw_the_same_with_less(width: Width) -> None:
+    rng = np.random.default_rng(3)
+    image = torch.from_numpy(rng.random((1, 6, 320, 320), dtype=np.float32))
+    audio = torch.from_numpy(rng.standard_normal((1, 32, 16, 16)).astype(np.float32))
+    generator = formula_weights(Generator(width))
+    with torch.inference_mode():
+        expected = generator(image, audio)
+        folded = lean(copy.deepcopy(generator))
+        assert (folded(image, audio) - expected).abs().max() <= 1e-5
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    first = CHANNELS[width][0]
+    assert folded.get_submodule("up5.conv.double_conv.0.conv.0").in_channels == first + 12
 
 
 def test_audio_encoder_equals_the_familys(golden: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lipwright import patch
@@ -69,29 +70,43 @@ def test_pasting_the_own_roi_of_a_smooth_picture_gives_it_back() -> None:
     assert np.abs(pasted - smooth).max() <= 2
 
 
-def flat(level: int) -> UInt8Array:
-    return np.full((320, 320, 3), level, np.uint8)
+def flat(level: int, size: int = 320) -> UInt8Array:
+    return np.full((size, size, 3), level, np.uint8)
 
 
-def test_blend_keeps_the_border_and_shows_the_new_picture_inside() -> None:
+def changed(prediction: UInt8Array, size: int = 328) -> npt.NDArray[np.float32]:
+    """A grey rect of this size with the change to ``prediction``."""
+    return 100 + patch.change(flat(100, size), flat(100, 328), prediction, "auto")
+
+
+def test_a_change_keeps_the_border_and_shows_the_new_picture_inside() -> None:
     new = flat(100)
     new[140:180, 140:180] = 200
-    blended = patch.blend(flat(100), new)
-    np.testing.assert_array_equal(blended[:, : patch.FADE_SIDE[0]], 100)
-    np.testing.assert_array_equal(blended[150:170, 150:170], 200)
+    seen = changed(new)
+    np.testing.assert_array_equal(seen[:, : patch.FADE_SIDE[0]], 100)
+    np.testing.assert_array_equal(seen[154:174, 154:174], 200)
 
 
-def test_blend_matches_a_slightly_different_colour() -> None:
-    blended = patch.blend(flat(100), flat(104)).astype(int)
-    assert np.abs(blended - 100).max() == 0
+def test_a_change_matches_a_slightly_different_colour() -> None:
+    assert np.abs(changed(flat(104)) - 100).max() == 0
 
 
-def test_blend_does_not_repaint_what_is_really_different() -> None:
-    blended = patch.blend(flat(100), flat(160)).astype(int)
-    assert blended[160, 160, 0] == 160 - patch.COLOUR_SHIFT
+def test_a_change_does_not_repaint_what_is_really_different() -> None:
+    seen = changed(flat(160))
+    assert seen[160, 160, 0] == 160 - patch.COLOUR_SHIFT
     low, high = patch.FADE_SIDE
-    assert np.abs(np.diff(blended[160, :, 0])).max() <= 60 * 2 / (high - low)
-    assert blended[0, 0, 0] == 100
+    assert np.abs(np.diff(seen[160, :, 0])).max() <= 60 * 2 / (high - low)
+    assert seen[0, 0, 0] == 100
+
+
+def test_nothing_of_the_old_mouth_shows_through_the_new_one() -> None:
+    stripes = flat(100, 200)
+    stripes[::2] = 160  # finer than a crop that was made larger and smaller again can show
+    crop = patch.resize(stripes, 328, 328, "auto")
+    seen = stripes + patch.change(stripes, crop, flat(130), "auto")
+    inside = seen[70:130, 70:130]
+    assert np.ptp(inside) == 0
+    np.testing.assert_array_equal(seen[0], stripes[0])
 
 
 def test_auto_averages_when_shrinking() -> None:

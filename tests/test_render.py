@@ -35,8 +35,9 @@ from lipwright.contract import (
     lookahead_ms,
 )
 from lipwright.errors import AvatarError, ContractError, MediaError
+from lipwright.picture import BgrPicture
 from lipwright.render import Networks, Template, Walk
-from lipwright.render.ahead import ahead
+from lipwright.render.ahead import ahead, side_by_side
 from lipwright.video import VideoReader
 
 #: Small pictures: the tests are about the way, not about what is on it.
@@ -48,6 +49,7 @@ class FakeGenerator:
 
     name = "fake"
     detail = "fake generator"
+    lanes = 1
     inputs: tuple[TensorSpec, ...] = (INPUT, AUDIO)
     outputs: tuple[TensorSpec, ...] = (OUTPUT,)
 
@@ -75,6 +77,7 @@ class FakeEncoder:
 
     name = "fake"
     detail = "fake encoder"
+    lanes = 1
     inputs: tuple[TensorSpec, ...] = (MEL,)
     outputs: tuple[TensorSpec, ...] = (FEATURE,)
 
@@ -230,7 +233,7 @@ def test_pictures_belong_to_the_user(avatar: Avatar, tmp_path: Path) -> None:
     renderer = Renderer(patchy, SAMPLE_RATE, 1, networks=fakes()[0])
     second = []
     for frame in [*renderer.feed(speech(1)), *renderer.flush()]:
-        second.append(Frame(frame.index, frame.image.copy(), frame.samples.copy()))
+        second.append(Frame(frame.index, BgrPicture(frame.image.copy()), frame.samples.copy()))
         frame.image[:] = 0
         frame.samples[:] = 0
     assert same(first, second)
@@ -302,7 +305,7 @@ def test_template_frames_by_index(tmp_path: Path, suffix: str, keyframes: int, k
     with Template(path, cache_bytes=kept * PICTURE_BYTES) as template:
         assert (len(template), template.width, template.height) == (60, WIDTH, HEIGHT)
         for k in [*map(walk, range(30, 160)), *jumps]:
-            assert np.array_equal(template.frame(k), film[k]), k
+            assert np.array_equal(template.frame(k).bgr, film[k]), k
             assert sum(map(len, template._chunks.values())) <= max(kept, 2)
 
 
@@ -313,7 +316,7 @@ def test_template_lost_frame_is_named(tmp_path: Path) -> None:
     data[starts[13] + 8 : starts[14]] = bytes(starts[14] - starts[13] - 8)
     path.write_bytes(data)
     with Template(path) as template:
-        assert template.frame(5).shape == (HEIGHT, WIDTH, 3)
+        assert template.frame(5).bgr.shape == (HEIGHT, WIDTH, 3)
         # A decoder with several threads may lose the neighbour as well.
         with pytest.raises(MediaError, match=r"film\.avi: frame 1[23] cannot be decoded"):
             template.frame(13)
@@ -355,7 +358,7 @@ def test_render_loads_the_networks_itself(avatar: Avatar, tmp_path: Path) -> Non
 
 
 def our_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "lipwright-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lipwright-")]
 
 
 def test_nan_from_the_generator_names_the_frame_and_the_remedy(avatar: Avatar) -> None:
@@ -455,6 +458,50 @@ def test_ahead_keeps_order_and_stays_within_its_depth() -> None:
             seen.append(i)
             assert len(made) - len(seen) <= 3 + 1
     assert seen == list(range(100))
+    assert not our_threads()
+
+
+def test_side_by_side_really_is_and_keeps_the_order() -> None:
+    both_here = threading.Barrier(2, timeout=10)  # passed only by two calls that are under way at once
+
+    def work(i: int) -> int:
+        both_here.wait()
+        return i * i
+
+    assert list(side_by_side(iter(range(8)), work, 2)) == [i * i for i in range(8)]
+    assert not our_threads()
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_an_error_comes_behind_what_came_before_it(lanes: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise MediaError("the tape is torn")
+
+    def work(i: int) -> int:
+        if i == 7:
+            raise LipwrightError("no seven")
+        return i
+
+    answers: list[int] = []
+    with pytest.raises(MediaError, match="torn"):
+        answers.extend(side_by_side(items(), work, lanes))
+    assert answers == [0, 1, 2, 3, 4]
+    with pytest.raises(LipwrightError, match="seven"):
+        answers.extend(side_by_side(iter(range(5, 20)), work, lanes))
+    assert answers == [0, 1, 2, 3, 4, 5, 6]
+    assert not our_threads()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_lanes_change_no_bit(avatar: Avatar, networks: Networks, batch: int) -> None:
+    sound = speech(1)
+    with Renderer(avatar, SAMPLE_RATE, 1, batch=batch, networks=networks) as renderer:
+        expected = list(renderer.stream([sound]))
+    lanes = Networks.open(avatar, "onnxruntime", lanes=3)
+    assert lanes.generator.lanes == 3
+    with Renderer(avatar, SAMPLE_RATE, 1, batch=batch, networks=lanes) as renderer:
+        assert same(list(renderer.stream([sound])), expected)
     assert not our_threads()
 
 

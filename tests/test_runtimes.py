@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from lipwright.errors import AvatarError, ContractError, LipwrightError, Missing
 from lipwright.export import export_audio_encoder, export_generator
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
-from lipwright.runtimes import Runtime, open_runtime
+from lipwright.runtimes import Runtime, base, open_runtime
 from lipwright.runtimes import onnx as onnx_runtime
 from lipwright.runtimes.base import Precision, cpu_has
 from lipwright.runtimes.choice import Question, cache_folder, choose, is_installed
@@ -160,6 +161,19 @@ def test_threads(runtime: str, folder: Path, expected: FloatArray) -> None:
 # --- precision and providers ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("runtime", ALL)
+def test_lanes_work_side_by_side_and_change_no_bit(runtime: str, folder: Path) -> None:
+    alone = open_runtime(model_for(runtime, folder), "generator", runtime)
+    opened = open_runtime(model_for(runtime, folder), "generator", runtime, threads=2, lanes=2)
+    assert opened.lanes == (1 if runtime == "torch" else 2)
+    assert alone.lanes == 1
+    shown, heard = pictures(6), windows(6)
+    with ThreadPoolExecutor(opened.lanes) as pool:
+        answers = list(pool.map(lambda k: opened.run(shown[k : k + 1], heard[k : k + 1]), range(6)))
+    for k, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, alone.run(shown[k : k + 1], heard[k : k + 1]))
+
+
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
 @pytest.mark.parametrize("runtime", ALL)
 def test_a_low_precision_is_active_or_refused(
@@ -183,6 +197,23 @@ def test_auto_precision_is_bf16_where_the_processor_has_it(runtime: str, folder:
         return
     opened = open_runtime(model_for(runtime, folder), "generator", runtime)
     assert ("bf16" if cpu_has("bf16") else "f32") in opened.detail
+
+
+def test_a_processor_told_to_use_less_is_taken_at_its_word(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "cpu_flags", lambda: frozenset({"avx512_bf16", "avx512_fp16"}))
+    for limit, has in {"": True, "all": True, "AVX512_CORE_BF16": True, "AVX512_CORE": False, "AVX2": False}.items():
+        monkeypatch.setenv(base.ISA_LIMIT, limit)
+        assert cpu_has("bf16") is has
+        assert cpu_has("f32")
+    monkeypatch.undo()
+    script = (
+        "import sys; from pathlib import Path; from lipwright.runtimes import open_runtime; "
+        "print(open_runtime(Path(sys.argv[1]), 'generator', 'openvino').detail)"
+    )
+    limited = {**os.environ, base.ISA_LIMIT: "AVX2"}  # oneDNN reads it once, at the start of a process
+    command = [sys.executable, "-c", script, str(folder / "generator.onnx")]
+    done = subprocess.run(command, env=limited, capture_output=True, text=True, check=True)
+    assert "openvino CPU f32" in done.stdout
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime:cuda", "onnxruntime:tensorrt", "torch:cuda"])
@@ -440,7 +471,7 @@ class Scripted:
     outputs: tuple[TensorSpec, ...] = (OUTPUT,)
 
     def __init__(self, name: str, seconds: float, grey: float = 0.5) -> None:
-        self.name, self.detail = name, f"{name} scripted"
+        self.name, self.detail, self.lanes = name, f"{name} scripted", 1
         self.seconds, self.grey = seconds, grey
 
     def run(self, *arrays: FloatArray) -> FloatArray:

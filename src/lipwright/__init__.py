@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lipwright.avatar import Avatar
-    from lipwright.contract import Frame
     from lipwright.errors import LipwrightError
+    from lipwright.picture import Frame
     from lipwright.render import Renderer, render
 
     __version__: str
@@ -22,7 +22,7 @@ __all__ = ["Avatar", "Frame", "LipwrightError", "Renderer", "__version__", "rend
 
 _HOMES = {
     "Avatar": "lipwright.avatar",
-    "Frame": "lipwright.contract",
+    "Frame": "lipwright.picture",
     "LipwrightError": "lipwright.errors",
     "Renderer": "lipwright.render",
     "render": "lipwright.render",

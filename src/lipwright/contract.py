@@ -161,15 +161,3 @@ class Rect:
 
 
 NO_RECT = Rect(-1, -1, -1, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One finished video frame with its own 40 ms of sound."""
-
-    index: int
-    """0-based; it is shown at index / 25 seconds."""
-    image: UInt8Array
-    """[H, W, 3] BGR."""
-    samples: npt.NDArray[np.float32]
-    """[n, channels] -1..1 at the user's own rate; n is rate / 25, less in the last frame."""

@@ -1,6 +1,6 @@
 """torch to ONNX, and the proof that both draw the same.
 
-The graph is the network with its batch norms folded into the convolutions, opset 17, free batch size, always computed
+The graph is the network with all that can be folded (`models.lean`), opset 17, free batch size, always computed
 in f32. Stored weights may be rounded to fp16, which halves the file: a Cast behind each of them is folded away by
 onnxruntime and OpenVINO when they load it, so it costs no speed.
 """
@@ -22,8 +22,8 @@ from lipwright.errors import AvatarError, ContractError, LipwrightError, Missing
 from lipwright.runtimes.base import NETWORKS, Kind, Runtime, probe_inputs
 from lipwright.runtimes.onnx import OnnxRuntime
 from lipwright.runtimes.onnx import library as onnxruntime_library
-from lipwright.runtimes.torch import fold_batch_norm, load_audio_encoder, load_generator
 from lipwright.runtimes.torch import library as torch_library
+from lipwright.runtimes.torch import load_audio_encoder, load_generator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,9 +99,11 @@ def export_audio_encoder(weights: Path | nn.Module, out: Path, mels: FloatArray,
 
 
 def _export(network: nn.Module, kind: Kind, out: Path, inputs: Sequence[FloatArray], half: bool) -> ParityRecord:
+    from lipwright.models.lean import lean
+
     _check_inputs(kind, inputs)
     original = copy.deepcopy(network).cpu().float().eval()
-    folded = fold_batch_norm(copy.deepcopy(original))
+    folded = lean(copy.deepcopy(original))
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as folder:
             plain = Path(folder) / "plain.onnx"

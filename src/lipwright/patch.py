@@ -6,7 +6,7 @@ changed in place.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import cv2
@@ -84,20 +84,48 @@ def _ramp(distance: npt.NDArray[np.int_], fade: tuple[int, int]) -> npt.NDArray[
     return np.asarray(part * part * (3 - 2 * part))
 
 
-def blend(original: UInt8Array, prediction: UInt8Array) -> UInt8Array:
-    """The new ROI with a border that cannot be seen: both pictures are ROIs [320, 320, 3].
+@lru_cache(maxsize=32)
+def _fade_in_rect(width: int, height: int) -> FloatArray:
+    """The same for a rect of this size: [h, w, 1]."""
+    whole = np.zeros((CROP_SIZE, CROP_SIZE), np.float32)
+    whole[_INNER, _INNER] = _fade()[..., 0]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)[..., None]
 
-    Nose, cheeks and collar stay the original's; mouth, jaw and chin are the new picture's; between them one fades into
+
+@cache
+def _ring() -> UInt8Array:
+    """[320, 320] 255 where both pictures are mixed, else 0."""
+    ring = ((_fade() > 0) & (_fade() < 1))[..., 0]
+    return np.asarray(ring * 255, np.uint8)
+
+
+def change(piece: UInt8Array, crop_image: UInt8Array, prediction: UInt8Array, how: Resize) -> FloatArray:
+    """What to add to a rect so that it shows the new ROI and its border cannot be seen: [h, w, 3] levels.
+
+    Nose, cheeks and collar stay the rect's own; mouth, jaw and chin are the new picture's; between them one fades into
     the other. Before that the colour of the new picture is shifted, by at most ``COLOUR_SHIFT`` levels, so that both
     agree on average where they meet.
+
+    Args:
+        piece: [h, w, 3] the rect as it is in the frame.
+        crop_image: [328, 328, 3] its crop.
+        prediction: [320, 320, 3] the new ROI.
+        how: filter between crop and rect.
     """
-    fade = _fade()
-    ring = (fade > 0) & (fade < 1)
-    count = ring.sum()
-    difference = original.astype(np.float32) - prediction
-    shift = np.clip((difference * ring).sum(axis=(0, 1)) / count, -COLOUR_SHIFT, COLOUR_SHIFT)
-    blended = prediction + shift + (1 - fade) * (difference - shift)
-    return np.asarray(np.rint(np.clip(blended, 0, 255)), dtype=np.uint8)
+    difference = np.subtract(prediction, roi(crop_image), dtype=np.float32)
+    shift = np.clip(cv2.mean(difference, _ring())[:3], -COLOUR_SHIFT, COLOUR_SHIFT)
+    height, width = piece.shape[:2]
+    result = np.subtract(_in_rect(crop_image, prediction, width, height, how), piece, dtype=np.float32)
+    result -= shift.astype(np.float32)
+    result *= _fade_in_rect(width, height)
+    return result
+
+
+def _in_rect(crop_image: UInt8Array, prediction: UInt8Array, width: int, height: int, how: Resize) -> UInt8Array:
+    """The crop with the new ROI in it, in the rect's size; the 4-pixel border is the frame's own picture."""
+    drawn = crop_image.copy()
+    drawn[_INNER, _INNER] = prediction
+    return resize(drawn, width, height, how)
 
 
 def paste(frame: UInt8Array, rect: Rect, crop_image: UInt8Array, prediction: UInt8Array, how: Resize) -> UInt8Array:
@@ -105,8 +133,7 @@ def paste(frame: UInt8Array, rect: Rect, crop_image: UInt8Array, prediction: UIn
 
     The crop's 4-pixel border keeps the frame's own picture. No pixel outside the rect changes.
     """
-    drawn = crop_image.copy()
-    drawn[_INNER, _INNER] = prediction
     result = frame.copy()
-    result[rect.y1 : rect.y2, rect.x1 : rect.x2] = resize(drawn, rect.width, rect.height, how)
+    drawn = _in_rect(crop_image, prediction, rect.width, rect.height, how)
+    result[rect.y1 : rect.y2, rect.x1 : rect.x2] = drawn
     return result

@@ -60,7 +60,7 @@ def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) 
 def template_gaps(avatar: Avatar) -> Gaps:
     """Lip gaps of the template as it was filmed."""
     with Template(avatar.template) as template:
-        return gaps(template.frame(k) for k in range(avatar.frame_count))
+        return gaps(template.frame(k).bgr for k in range(avatar.frame_count))
 
 
 def at_rest(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Rest:

@@ -1,15 +1,19 @@
-"""Work ahead: a stage of the pipeline runs in a thread of its own behind a bounded queue."""
+"""Work ahead: a stage of the pipeline runs in threads of its own behind a bounded queue."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Seconds between two looks at whether a thread that was told to stop has stopped.
 _POLL_SECONDS = 0.02
@@ -41,6 +45,42 @@ def ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
     finally:
         stop.set()
         _empty(queue, thread)
+
+
+def side_by_side(items: Iterator[T], work: Callable[[T], U], lanes: int) -> Generator[U, None, None]:
+    """``work`` done on every item, up to ``lanes`` at once in threads; the answers in the order of the items.
+
+    An error, of ``items`` or of ``work``, is raised behind the answers that came before it. The threads end with the
+    generator.
+    """
+    if lanes == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(lanes, "lipwright-lane") as pool:
+        under_way: deque[Future[U]] = deque()
+        try:
+            for job in _jobs(items, work):
+                under_way.append(pool.submit(job))
+                if len(under_way) > lanes:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _jobs(items: Iterator[T], work: Callable[[T], U]) -> Iterator[Callable[[], U]]:
+    """Work on every item; an error of ``items`` becomes a last job that raises it, and so waits for its turn."""
+
+    def fail(error: Exception) -> NoReturn:
+        raise error
+
+    try:
+        for item in items:
+            yield partial(work, item)
+    except Exception as error:
+        yield partial(fail, error)
 
 
 def _fill(queue: Queue[T | _End], items: Iterator[T], stop: Event) -> None:

@@ -24,11 +24,12 @@ class Networks:
     """Mel to feature."""
 
     @classmethod
-    def open(cls, avatar: Avatar, runtime: str = "auto", precision: Precision = "auto") -> Self:
+    def open(cls, avatar: Avatar, runtime: str = "auto", precision: Precision = "auto", lanes: int = 1) -> Self:
         """Load both networks of ``avatar``.
 
-        Both arguments are the generator's. The encoder costs little and always runs alike, on one thread of the
-        processor in float32: the features stay the same wherever the pictures are drawn.
+        All arguments are the generator's: see ``open_runtime``. One lane gives the quickest single frame, as somebody
+        who waits for it wants; ``all_lanes()`` the most frames a second. The encoder costs little and always runs
+        alike, on one thread of the processor in float32: the features stay the same wherever the pictures are drawn.
 
         Raises:
             AvatarError: the avatar has no generator or no audio encoder.
@@ -37,7 +38,7 @@ class Networks:
         generator = _present(avatar, avatar.generator, "generator", "lipwright train")
         encoder = _present(avatar, avatar.encoder, "audio encoder", "lipwright import with --audio-encoder")
         return cls(
-            open_runtime(generator, "generator", runtime=runtime, precision=precision),
+            open_runtime(generator, "generator", runtime=runtime, precision=precision, lanes=lanes),
             open_runtime(encoder, "encoder", precision="f32", threads=1),
         )
 

@@ -5,38 +5,28 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, Unpack
 
 import numpy as np
 
-from lipwright import patch
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
-from lipwright.contract import WINDOW_FUTURE, Border, FloatArray, Frame, Rect, UInt8Array
-from lipwright.errors import AvatarError, ContractError, LipwrightError
-from lipwright.render.ahead import ahead
+from lipwright.contract import WINDOW_FUTURE, Border, FloatArray
+from lipwright.errors import ContractError
+from lipwright.picture import Frame
+from lipwright.render.ahead import ahead, side_by_side
 from lipwright.render.networks import Networks
-from lipwright.render.template import Template, Walk
+from lipwright.render.painter import Painter, Still
+from lipwright.render.template import Walk
 from lipwright.render.voice import Moment, Voice
-from lipwright.runtimes import Precision
+from lipwright.runtimes import Precision, all_lanes
 
 #: Takes prepared and takes drawn ahead of the one that is being finished.
 PREPARED_AHEAD = 4
 DRAWN_AHEAD = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Mouth:
-    """The part of a picture that is redrawn."""
-
-    rect: Rect
-    """Where it lies in the picture."""
-    crop: UInt8Array
-    """[328, 328, 3] BGR, the rect as the network's world."""
-    input: FloatArray
-    """[6, 320, 320] what the generator sees, 0..1 BGR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +35,8 @@ class Take:
 
     moment: Moment
     """What is heard."""
-    picture: UInt8Array
-    """[H, W, 3] BGR template frame."""
-    mouth: Mouth | None
-    """None where the frame has no usable face: it is shown as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewMouth:
-    """The generator's answer."""
-
-    old: Mouth
-    """What it was asked about."""
-    output: FloatArray
-    """[3, 320, 320] the new ROI, 0..1 BGR."""
+    still: Still
+    """What is shown, but for the mouth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +45,8 @@ class Drawn:
 
     take: Take
     """What was prepared."""
-    mouth: NewMouth | None
-    """None where there was nothing to redraw."""
+    answer: FloatArray | None
+    """[3, 320, 320] the new ROI, 0..1 BGR; None where there was nothing to redraw."""
 
 
 class Options(TypedDict, total=False):
@@ -125,15 +103,13 @@ class Renderer:
         if batch < 1:
             raise ContractError(f"a batch holds at least 1 frame, not {batch}")
         manifest = avatar.manifest
-        self._avatar = avatar
         self._rate = rate
         self._batch = batch
-        self._border = border
         self._walk = _walk(avatar, start)
         self._networks = networks or Networks.open(avatar, runtime, precision)
         alignment = manifest.encoder.alignment.to_contract()
         self._voice = Voice(rate, channels, self._networks, alignment, manifest.window.padding, lookahead)
-        self._template = _open_template(avatar)
+        self._painter = Painter(avatar, self._networks, border)
         self._waiting: list[Take] = []
 
     def feed(self, samples: FloatArray) -> list[Frame]:
@@ -144,27 +120,29 @@ class Renderer:
             LipwrightError: a frame cannot be drawn.
         """
         takes = map(self._prepare, self._hear(samples))
-        return list(map(self._finish, self._draw(takes)))
+        return list(self._finished(self._groups(takes)))
 
     def flush(self) -> list[Frame]:
         """The remaining frames: ceil(seconds * 25) in all. Nothing may be fed afterwards."""
         takes = map(self._prepare, self._voice.flush())
-        return [*map(self._finish, self._draw(takes)), *map(self._finish, self._draw_waiting())]
+        return list(self._finished(self._all_groups(takes)))
 
     def stream(self, chunks: Iterable[FloatArray]) -> Generator[Frame, None, None]:
         """All frames of a whole sound, the same as by ``feed`` and ``flush``, with the stages working side by side.
 
-        Listening and preparing run in one thread, drawing in a second, finishing in the caller's. An error of any of
-        them is raised here once; the threads end with the iterator.
+        Listening and preparing run in one thread, drawing in as many as the generator has lanes, finishing in the
+        caller's. An error of any of them is raised here once; the threads end with the iterator.
         """
+        lanes = self._networks.generator.lanes
         with (
             closing(ahead(map(self._prepare, self._hear_all(chunks)), PREPARED_AHEAD)) as takes,
-            closing(ahead(self._draw_all(takes), DRAWN_AHEAD)) as drawn,
+            closing(side_by_side(self._all_groups(takes), self._draw, lanes)) as groups,
+            closing(ahead(chain.from_iterable(groups), DRAWN_AHEAD)) as drawn,
         ):
             yield from map(self._finish, drawn)
 
     def close(self) -> None:
-        self._template.close()
+        self._painter.close()
 
     def __enter__(self) -> Self:
         return self
@@ -187,82 +165,44 @@ class Renderer:
         yield from self._voice.flush()
 
     def _prepare(self, moment: Moment) -> Take:
-        """All that does not depend on the sound: the template frame and what the generator sees of it."""
-        k = self._walk(moment.index)
-        picture = self._template.frame(k)
-        rect = self._avatar.rect(k)
-        if not rect.usable:
-            return Take(moment, picture, None)
-        crop = patch.crop(picture, rect, self._avatar.manifest.resize)
-        roi = patch.roi(crop)
-        return Take(moment, picture, Mouth(rect, crop, patch.to_input(roi, roi)))
+        return Take(moment, self._painter.still(self._walk(moment.index)))
 
-    def _draw(self, takes: Iterable[Take]) -> Iterator[Drawn]:
-        """In full batches; what does not fill one waits for the next call."""
+    def _groups(self, takes: Iterable[Take]) -> Iterator[list[Take]]:
+        """Takes that are drawn in one call: full batches; what does not fill one waits for the next call."""
         for take in takes:
             self._waiting.append(take)
-            mouths = sum(waiting.mouth is not None for waiting in self._waiting)
+            mouths = sum(waiting.still.mouth is not None for waiting in self._waiting)
             if mouths in (0, self._batch):
-                yield from self._draw_waiting()
+                yield self._all_waiting()
 
-    def _draw_all(self, takes: Iterable[Take]) -> Iterator[Drawn]:
-        yield from self._draw(takes)
-        yield from self._draw_waiting()
+    def _all_groups(self, takes: Iterable[Take]) -> Iterator[list[Take]]:
+        yield from self._groups(takes)
+        yield self._all_waiting()
 
-    def _draw_waiting(self) -> Iterator[Drawn]:
-        """All takes that wait, their mouths in one call of the generator."""
-        takes, self._waiting = self._waiting, []
-        outputs = self._outputs([(take.mouth, take.moment) for take in takes if take.mouth])
-        for take in takes:
-            yield Drawn(take, NewMouth(take.mouth, next(outputs)) if take.mouth else None)
+    def _all_waiting(self) -> list[Take]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
-    def _outputs(self, asked: list[tuple[Mouth, Moment]]) -> Iterator[FloatArray]:
-        """The generator's answers, each [3, 320, 320]; the call is filled up to the batch by repeating the last."""
-        if not asked:
-            return
-        filled = [*asked, *asked[-1:] * (self._batch - len(asked))]
-        inputs = np.stack([mouth.input for mouth, _ in filled])
-        windows = np.stack([moment.window for _, moment in filled])
-        yield from self._networks.draw(inputs, windows)[: len(asked)]
+    def _draw(self, takes: list[Take]) -> list[Drawn]:
+        """All mouths of the takes in one call of the generator."""
+        if not takes:
+            return []
+        windows = np.stack([take.moment.window for take in takes])
+        return list(map(Drawn, takes, self._painter.draw([take.still for take in takes], windows, self._batch)))
+
+    def _finished(self, groups: Iterable[list[Take]]) -> Iterator[Frame]:
+        return map(self._finish, chain.from_iterable(map(self._draw, groups)))
 
     def _finish(self, drawn: Drawn) -> Frame:
-        """The new mouth in a copy of the template frame, with the 40 ms of sound that belong to it."""
-        moment, picture = drawn.take.moment, drawn.take.picture
-        if drawn.mouth is not None:
-            old = drawn.mouth.old
-            self._check(drawn.mouth.output, moment.index)
-            prediction = patch.from_output(drawn.mouth.output)
-            if self._border == "soft":
-                prediction = patch.blend(patch.roi(old.crop), prediction)
-            picture = patch.paste(picture, old.rect, old.crop, prediction, self._avatar.manifest.resize)
-        return Frame(moment.index, picture, moment.samples)
-
-    def _check(self, output: FloatArray, index: int) -> None:
-        if not np.isfinite(output).all():
-            raise LipwrightError(
-                f"frame {index}: the generator's picture holds values that are not numbers "
-                f"({self._networks.generator.detail}): try precision f32 or another runtime; if they stay, "
-                f"the model in {self._avatar.path} is damaged"
-            )
+        """The finished picture with the 40 ms of sound that belong to it."""
+        moment = drawn.take.moment
+        return Frame(moment.index, self._painter.finish(drawn.take.still, drawn.answer), moment.samples)
 
 
 def _walk(avatar: Avatar, start: int | None) -> Walk:
     manifest = avatar.manifest
     segments = [(segment.start, segment.stop) for segment in manifest.segments]
     return Walk(avatar.frame_count, manifest.start_frame if start is None else start, segments)
-
-
-def _open_template(avatar: Avatar) -> Template:
-    """The avatar's film, if it is the one the manifest describes."""
-    template, sizes = Template(avatar.template), avatar.manifest.sizes
-    found, described = (template.width, template.height), (sizes.width, sizes.height)
-    if found != described or len(template) < avatar.frame_count:
-        template.close()
-        raise AvatarError(
-            f"{avatar.template} has {len(template)} frames of {found[0]} x {found[1]}, the avatar is made for "
-            f"{avatar.frame_count} of {described[0]} x {described[1]}: put the right film back"
-        )
-    return template
 
 
 def render(avatar: Avatar, audio: Path, **options: Unpack[Options]) -> Generator[Frame, None, None]:
@@ -275,5 +215,8 @@ def render(avatar: Avatar, audio: Path, **options: Unpack[Options]) -> Generator
         MediaError: the file holds no sound that can be read.
         LipwrightError: as ``Renderer``.
     """
+    if options.get("networks") is None:
+        wanted = options.get("runtime", "auto"), options.get("precision", "auto")
+        options["networks"] = Networks.open(avatar, *wanted, lanes=all_lanes())
     with SoundReader(audio) as sound, Renderer(avatar, sound.rate, sound.channels, **options) as renderer:
         yield from renderer.stream(sound)

@@ -13,9 +13,9 @@ from typing import Self
 import av
 from av.error import FFmpegError
 
-from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.libav import Damage, decoded, open_input
+from lipwright.picture import BgrPicture, Picture, of_frame
 from lipwright.video import Orientation, ToPicture, picture_stream
 
 #: Memory for decoded frames: 97 of 720p, 43 of 1080p.
@@ -70,7 +70,9 @@ class Template:
     def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
         self._decoder = _Decoder(path)
         first = self._decoder.frame(0)
-        self._to_picture = ToPicture((first.width, first.height), Orientation.of(first))
+        orientation = Orientation.of(first)
+        self._upright = orientation == Orientation()
+        self._to_picture = ToPicture((first.width, first.height), orientation)
         self.height, self.width = self._to_picture(first).shape[:2]
         self._kept_frames = max(cache_bytes // sum(plane.buffer_size for plane in first.planes), 2)
         limit = min(CHUNK_FRAMES, self._kept_frames // 2)
@@ -80,15 +82,15 @@ class Template:
     def __len__(self) -> int:
         return len(self._decoder)
 
-    def frame(self, k: int) -> UInt8Array:
-        """Frame ``k`` [H, W, 3] BGR, a fresh array."""
+    def frame(self, k: int) -> Picture:
+        """Frame ``k``."""
         start = self._starts[bisect_right(self._starts, k) - 1]
         chunk = self._chunks.setdefault(start, [])
         self._chunks.move_to_end(start)
         while len(chunk) <= k - start:
             self._make_room()
             chunk.append(self._decoder.frame(start + len(chunk)))
-        return self._to_picture(chunk[k - start])
+        return self._picture(chunk[k - start])
 
     def close(self) -> None:
         self._chunks.clear()
@@ -101,6 +103,11 @@ class Template:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _picture(self, frame: av.VideoFrame) -> Picture:
+        """As it is stored where that needs no turning and is our kind of YUV."""
+        stored = of_frame(frame) if self._upright else None
+        return stored or BgrPicture(self._to_picture(frame))
 
     def _make_room(self) -> None:
         """Let go of the chunks that were not used for longest; the newest, which is being filled, stays."""

@@ -13,10 +13,12 @@ from lipwright.audio.decode import ToNetwork
 from lipwright.audio.mel import MelStream
 from lipwright.audio.window import FeatureWindow, Padding
 from lipwright.contract import (
+    AUDIO_SHAPE,
     FEATURE_DIM,
     FPS,
     SAMPLE_RATE,
     WINDOW_FUTURE,
+    WINDOW_SIZE,
     Alignment,
     FloatArray,
 )
@@ -79,6 +81,11 @@ class Voice:
         self._own = np.empty((0, channels), np.float32)
         self._index = 0
         self._ended = False
+
+    @property
+    def rest(self) -> FloatArray:
+        """[32, 16, 16] the window of lips at rest: the rest feature in every place."""
+        return np.tile(self._rest, (WINDOW_SIZE, 1)).reshape(AUDIO_SHAPE)
 
     def push(self, samples: FloatArray) -> list[Moment]:
         """[n, channels] float32, -1..1, to the moments that are now complete, in order.

@@ -6,10 +6,10 @@ import platform
 from pathlib import Path
 
 from lipwright.errors import AvatarError, RuntimeUnavailableError
-from lipwright.runtimes.base import PRECISIONS, Kind, Precision, Runtime, probe_inputs
+from lipwright.runtimes.base import PRECISIONS, Kind, Precision, Runtime, all_lanes, probe_inputs
 from lipwright.runtimes.choice import Question, choose, is_installed
 
-__all__ = ["RUNTIMES", "Kind", "Precision", "Runtime", "has_nvidia", "open_runtime"]
+__all__ = ["RUNTIMES", "Kind", "Precision", "Runtime", "all_lanes", "has_nvidia", "open_runtime"]
 
 #: The names a user may give; ``:PROVIDER`` may follow, as in ``onnxruntime:cuda`` or ``torch:cuda``.
 RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
@@ -18,7 +18,12 @@ _AUTO_PROVIDERS = ("cuda", "coreml", "directml")
 
 
 def open_runtime(
-    model: Path, kind: Kind, runtime: str = "auto", precision: Precision = "auto", threads: int | None = None
+    model: Path,
+    kind: Kind,
+    runtime: str = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+    lanes: int = 1,
 ) -> Runtime:
     """Open a network and run it once, so that what does not work shows here.
 
@@ -31,6 +36,8 @@ def open_runtime(
         precision: what the network is computed in; ``auto`` is bf16 where the device has it natively, else f32. A
             precision that would not really be used is refused.
         threads: None leaves the number to the library.
+        lanes: calls that shall be possible at once, each slower than a single one would be, all together faster;
+            torch and accelerators have one in any case.
 
     Raises:
         AvatarError: no such file, or it is damaged.
@@ -45,33 +52,35 @@ def open_runtime(
     if not model.is_file():
         raise AvatarError(f"there is no model file {model}")
     if runtime != "auto":
-        return _open(model, kind, runtime, precision, threads)
+        return _open(model, kind, runtime, precision, threads, lanes)
     candidates = _candidates(model, kind, precision)
     if len(candidates) > 1:
         question = Question(model, kind, precision, threads, candidates)
-        return choose(question, lambda name: _open(model, kind, name, precision, threads))
-    opened = _open(model, kind, candidates[0], precision, threads)
+        return choose(question, lambda name: _open(model, kind, name, precision, threads, lanes))
+    opened = _open(model, kind, candidates[0], precision, threads, lanes)
     opened.detail += f" (auto: the only choice for a {kind} in {model.suffix} here)"
     return opened
 
 
-def _open(model: Path, kind: Kind, runtime: str, precision: Precision, threads: int | None) -> Runtime:
+def _open(model: Path, kind: Kind, runtime: str, precision: Precision, threads: int | None, lanes: int) -> Runtime:
     name, _, provider = runtime.lower().partition(":")
-    opened = _construct(name, model, kind, provider or "cpu", precision, threads)
+    opened = _construct(name, model, kind, provider or "cpu", precision, threads, lanes)
     opened.run(*probe_inputs(kind))
     return opened
 
 
-def _construct(name: str, model: Path, kind: Kind, provider: str, precision: Precision, threads: int | None) -> Runtime:
+def _construct(
+    name: str, model: Path, kind: Kind, provider: str, precision: Precision, threads: int | None, lanes: int
+) -> Runtime:
     """Each library's module loads only here, when it is wanted."""
     if name == "onnxruntime":
         from lipwright.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime(model, kind, provider, precision, threads)
+        return OnnxRuntime(model, kind, provider, precision, threads, lanes if provider == "cpu" else 1)
     if name == "openvino":
         from lipwright.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(model, kind, provider, precision, threads)
+        return OpenVinoRuntime(model, kind, provider, precision, threads, lanes)
     if name == "torch":
         from lipwright.runtimes.torch import TorchRuntime
 

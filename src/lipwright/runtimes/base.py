@@ -23,6 +23,15 @@ NATIVE = {
     "bf16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
     "f16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
 }
+#: oneDNN's names of instruction sets begin so where they have a precision natively.
+_NATIVE_ISA = {
+    "bf16": ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10"),
+    "f16": ("AVX512_CORE_FP16", "AVX512_CORE_AMX_FP16", "AVX10"),
+}
+#: The environment variable that limits oneDNN to older instruction sets than the processor has.
+ISA_LIMIT = "ONEDNN_MAX_CPU_ISA"
+#: Beyond so many frames at once, encoding the film is what takes the time.
+MOST_LANES = 4
 #: What a model may take and give; anything but float32 is converted at its border.
 PORT_DTYPES = ("float32", "float16")
 
@@ -30,13 +39,15 @@ PORT_DTYPES = ("float32", "float16")
 class Runtime(Protocol):
     """One network, opened by one library and ready to run.
 
-    An object may be used from any thread, but by one at a time: ``run`` is not re-entrant.
+    An object may be used from any thread, by as many at a time as it has lanes.
     """
 
     name: str
     """onnxruntime, openvino or torch."""
     detail: str
     """What is really active, for people: library, device, precision, threads, and why it was chosen."""
+    lanes: int
+    """How many calls of ``run`` may be under way at once."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -200,13 +211,32 @@ def cpu_flags() -> frozenset[str]:
 
 
 def cpu_has(precision: Precision) -> bool:
-    """Whether the processor multiplies in bf16 or f16 natively (x86 or Arm); False where Linux does not say."""
-    return precision in ("auto", "f32") or bool(cpu_flags() & NATIVE[precision])
+    """Whether networks run natively in bf16 or f16 on this processor (x86 or Arm); False where Linux does not say."""
+    return precision in ("auto", "f32") or (isa_allows(precision) and bool(cpu_flags() & NATIVE[precision]))
+
+
+def isa_allows(precision: Precision) -> bool:
+    """Whether oneDNN, with which torch and OpenVINO compute, may use what a processor has for this precision."""
+    allowed = os.environ.get(ISA_LIMIT, "").upper()
+    return allowed in ("", "ALL", "DEFAULT") or allowed.startswith(_NATIVE_ISA.get(precision, ""))
 
 
 def cpu_count() -> int:
     """Logical processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def all_lanes() -> int:
+    """Lanes that give the most frames a second on this processor: one a core, up to ``MOST_LANES``.
+
+    Two cores that draw a frame each draw more than two that share one: they never wait for each other.
+    """
+    return min(cpu_count(), MOST_LANES)
+
+
+def threads_a_lane(threads: int | None, lanes: int) -> int | None:
+    """Threads of each of ``lanes``, from the number for all of them; None: the library decides."""
+    return threads if lanes == 1 else max((threads or cpu_count()) // lanes, 1)
 
 
 def _cpuinfo(field: str) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from lipwright.contract import FloatArray
 from lipwright.errors import MissingExtraError, RuntimeUnavailableError
-from lipwright.runtimes.base import Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name, probe_inputs
+from lipwright.runtimes.base import ISA_LIMIT, Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name, probe_inputs
 
 LOGGER = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def _key(question: Question) -> str:
     with question.model.open("rb") as file:
         model = hashlib.file_digest(file, "sha256").hexdigest()
     parts = [_FORMAT, model, question.kind, question.precision, question.threads, question.candidates]
-    machine = [platform.machine(), cpu_name(), sorted(cpu_flags()), cpu_count(), os.environ.get("ONEDNN_MAX_CPU_ISA")]
+    machine = [platform.machine(), cpu_name(), sorted(cpu_flags()), cpu_count(), os.environ.get(ISA_LIMIT)]
     text = json.dumps([parts, machine, [installed_version(name) for name in _LIBRARIES]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

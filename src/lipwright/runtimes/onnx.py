@@ -8,7 +8,7 @@ from typing import Any
 
 from lipwright.contract import FloatArray, TensorSpec
 from lipwright.errors import AvatarError, RuntimeUnavailableError
-from lipwright.runtimes.base import Kind, Precision, bind, require_file
+from lipwright.runtimes.base import Kind, Precision, bind, require_file, threads_a_lane
 
 #: Provider names users type, and onnxruntime's own. Only the processor is tested by this project.
 PROVIDERS = {
@@ -27,14 +27,22 @@ _LOG_ERRORS = 3
 
 
 class OnnxRuntime:
-    """A model in onnxruntime. ``run``: one thread at a time, see ``Runtime``."""
+    """A model in onnxruntime. See ``Runtime``."""
 
     name = "onnxruntime"
 
     def __init__(
-        self, model: Path, kind: Kind, provider: str = "cpu", precision: Precision = "auto", threads: int | None = None
+        self,
+        model: Path,
+        kind: Kind,
+        provider: str = "cpu",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        lanes: int = 1,
     ) -> None:
-        """Open ``model`` (.onnx) on ``provider``, a key of ``PROVIDERS``; ``threads`` None: one for each core.
+        """Open ``model`` (.onnx) on ``provider``, a key of ``PROVIDERS``.
+
+        ``threads`` None: one for each core; they are shared by the ``lanes``, the calls that may be under way at once.
 
         Raises:
             AvatarError: no such file, or no ONNX model in it.
@@ -44,12 +52,14 @@ class OnnxRuntime:
         require_file(model, (".onnx",), self.name)
         self._model = model
         active = _precision(provider, precision)
-        self._session = _session(model, provider, active, threads)
+        self.lanes = lanes
+        self._session = _session(model, provider, active, threads_a_lane(threads, lanes))
         inputs = [_port(p) for p in self._session.get_inputs()]
         self._binding = bind(model, kind, inputs, [_port(p) for p in self._session.get_outputs()])
         self.inputs, self.outputs = self._binding.network.inputs, (self._binding.network.output,)
         workers = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ", a thread for each core"
         untested = "" if provider in TESTED else " (a provider this project does not test)"
+        workers += f", {lanes} frames at once" if lanes > 1 else ""
         self.detail = f"onnxruntime {provider.upper()} {active}{workers if provider == 'cpu' else ''}{untested}"
 
     def run(self, *arrays: FloatArray) -> FloatArray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from lipwright.contract import FloatArray, TensorSpec
 from lipwright.errors import RuntimeUnavailableError
-from lipwright.runtimes.base import Kind, Precision, bind, require_file
+from lipwright.runtimes.base import Kind, Precision, bind, isa_allows, require_file
 
 _DTYPES = {"f32": "float32", "f16": "float16"}
 #: Their precision says what the network is really computed in; the others only move data.
@@ -17,14 +18,22 @@ _HEAVY_LAYERS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", 
 
 
 class OpenVinoRuntime:
-    """A model in OpenVINO on the processor. ``run``: one thread at a time, see ``Runtime``."""
+    """A model in OpenVINO on the processor. See ``Runtime``."""
 
     name = "openvino"
 
     def __init__(
-        self, model: Path, kind: Kind, provider: str = "cpu", precision: Precision = "auto", threads: int | None = None
+        self,
+        model: Path,
+        kind: Kind,
+        provider: str = "cpu",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        lanes: int = 1,
     ) -> None:
         """Open ``model`` (.onnx); ``precision`` auto: bf16 where the processor has it, else f32.
+
+        ``threads`` are shared by the ``lanes``, the calls that may be under way at once.
 
         Raises:
             AvatarError: no such file.
@@ -36,30 +45,37 @@ class OpenVinoRuntime:
         if provider != "cpu":
             raise RuntimeUnavailableError(f"openvino runs on cpu here, not on {provider!r}")
         self._model = model
-        compiled = _compile(model, precision, threads)
+        compiled = _compile(model, precision, threads, lanes)
         self._binding = bind(model, kind, _ports(compiled.inputs), _ports(compiled.outputs))
         self.inputs, self.outputs = self._binding.network.inputs, (self._binding.network.output,)
         self._output = compiled.output(self._binding.result)
-        self._request = compiled.create_infer_request()
+        self.lanes = lanes
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(lanes):
+            self._requests.put(compiled.create_infer_request())
         active, workers = executed_precision(compiled), int(compiled.get_property("INFERENCE_NUM_THREADS"))
         if precision not in ("auto", active):
             raise RuntimeUnavailableError(
                 f"openvino was asked for {precision} and computes in {active} on this processor: "
                 f"use --precision {active} or auto"
             )
-        self.detail = f"openvino CPU {active}, {workers} thread{'s' if workers > 1 else ''}"
+        side_by_side = f", {lanes} frames at once" if lanes > 1 else ""
+        self.detail = f"openvino CPU {active}, {workers} thread{'s' if workers > 1 else ''}{side_by_side}"
 
     def run(self, *arrays: FloatArray) -> FloatArray:
         return self._binding.run(arrays, self._forward)
 
     def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
+        request = self._requests.get()
         # Ports are addressed by position: a model may leave them without names.
         try:
-            outputs = self._request.infer(dict(zip(self._binding.positions, arrays, strict=True)))
+            outputs = request.infer(dict(zip(self._binding.positions, arrays, strict=True)))
+            # The request writes its next answer into the same memory.
+            result: FloatArray = outputs[self._output].copy()
         except RuntimeError as error:
             raise RuntimeUnavailableError(f"openvino cannot run {self._model}: {_last_line(error)}") from error
-        # The request writes its next answer into the same memory.
-        result: FloatArray = outputs[self._output].copy()
+        finally:
+            self._requests.put(request)
         return result
 
 
@@ -95,11 +111,13 @@ def devices() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _compile(model: Path, precision: Precision, threads: int | None) -> Any:
+def _compile(model: Path, precision: Precision, threads: int | None, lanes: int) -> Any:
     openvino = library()
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if lanes == 1 else "THROUGHPUT", "NUM_STREAMS": lanes}
     if precision != "auto":  # left alone, OpenVINO takes bf16 only where the processor has it natively
         config["INFERENCE_PRECISION_HINT"] = precision
+    elif not isa_allows("bf16"):  # of which it knows nothing: it would take bf16 and fail
+        config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
     try:

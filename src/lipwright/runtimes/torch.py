@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +36,13 @@ _NAMED = 4
 
 
 class TorchRuntime:
-    """A network of ``lipwright.models`` with weights from a file. ``run``: one thread at a time, see ``Runtime``.
+    """A network of ``lipwright.models`` with weights from a file. See ``Runtime``.
 
     ``threads`` sets torch's number of threads for the whole process: torch has no other.
     """
 
     name = "torch"
+    lanes = 1
 
     def __init__(
         self, model: Path, kind: Kind, provider: str = "cpu", precision: Precision = "auto", threads: int | None = None
@@ -56,13 +56,15 @@ class TorchRuntime:
             RuntimeUnavailableError: no such device or precision, or no weights beside an .onnx file.
         """
         torch = library()
+        from lipwright.models.lean import lean
+
         self._device = _device(torch, provider)
         weights = find_weights(model)
         active = _precision(torch, provider, precision)
         self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[active]
         if threads:
             torch.set_num_threads(threads)
-        network = fold_batch_norm(load_generator(weights) if kind == "generator" else load_audio_encoder(weights))
+        network = lean(load_generator(weights) if kind == "generator" else load_audio_encoder(weights))
         self._network = network.to(self._device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         contract = NETWORKS[kind]
         positions = tuple(range(len(contract.inputs)))
@@ -252,24 +254,6 @@ def _some(keys: Sequence[str] | Mapping[str, object]) -> str:
     names = list(keys)
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution before it, in place; same function, a third of the layers less.
-
-    Every batch norm of these networks is registered right after its convolution. Needs eval mode.
-    """
-    from torch import nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    children = list(network.named_children())
-    for (name, child), (after, norm) in pairwise(children):
-        if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(network, name, fuse_conv_bn_eval(child, norm))
-            setattr(network, after, nn.Identity())
-    for _, child in children:
-        fold_batch_norm(child)
-    return network
 
 
 # --- devices --------------------------------------------------------------------------------------------------------
