@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lipwright.avatar import ENCODER, FEATURES, GENERATOR, LANDMARKS, RECTS, TEMPLATE, Avatar, Manifest, Sizes
-from lipwright.avatar.manifest import ModelRecord, Models
+from lipwright.avatar.manifest import Consent, ModelRecord, Models
 from lipwright.contract import AUDIO_SHAPE, FEATURE_DIM, FPS, MEL_WINDOW, N_MELS, ROI_SIZE, FloatArray, Rect, UInt8Array
 
 WIDTH, HEIGHT = 320, 240
@@ -199,7 +200,13 @@ def small_landmarks(frames: int, points: int = 110) -> FloatArray:
     return (corners + spread).astype(np.float32)
 
 
-def make_avatar(folder: Path, parts: Parts | None = None, *, name: str = "tiny", **manifest: Any) -> Avatar:
+#: The blob is nobody, so films of it need no mark.
+NOBODY = Consent(shown="nobody: a drawing", agreed_by="the test", agreed_on=date(2026, 1, 31), purpose="any")
+
+
+def make_avatar(
+    folder: Path, parts: Parts | None = None, *, name: str = "tiny", consent: Consent | None = NOBODY, **manifest: Any
+) -> Avatar:
     """Write ``folder / NAME.avatar`` and open it; ``manifest`` are further fields of the manifest by name."""
     parts = parts or Parts()
     made = folder / f"{name}-parts"
@@ -221,7 +228,9 @@ def make_avatar(folder: Path, parts: Parts | None = None, *, name: str = "tiny",
         contents[LANDMARKS] = small_landmarks(parts.frames)
     sizes = Sizes(width=parts.width, height=parts.height, frames=parts.frames)
     return Avatar.create(
-        folder / f"{name}.avatar", Manifest.new(name, sizes, models=Models(**records), **manifest), contents
+        folder / f"{name}.avatar",
+        Manifest.new(name, sizes, models=Models(**records), consent=consent, **manifest),
+        contents,
     )
 
 

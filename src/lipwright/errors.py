@@ -21,6 +21,10 @@ class ContractError(LipwrightError):
     """An array or a network breaks the UNet-328 contract (shape, dtype, range, colour order)."""
 
 
+class CredentialsError(LipwrightError):
+    """Content Credentials cannot be made: a key, a certificate or the library that signs is not fit."""
+
+
 class RuntimeUnavailableError(LipwrightError):
     """A runtime, provider or precision that was asked for is not there or not really active."""
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import wave
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,7 +35,6 @@ from av.video.reformatter import (
     ColorRange,
     Colorspace,
     ColorTrc,
-    Interpolation,
     VideoReformatter,
 )
 from av.video.stream import VideoStream
@@ -53,15 +52,14 @@ from lipwright.libav import (
     time_origin,
     to_frame,
 )
+from lipwright.picture import EXACT_COLOUR, BgrPicture, Picture, YuvPicture, of_frame
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: Does something to a finished film (or folder of pictures) that has not got its final name yet: signs it, for one.
+Seal = Callable[[Path], None]
 
-#: Without exact rounding and full chroma every pass through YUV darkens a picture by two levels.
-EXACT_COLOUR = (
-    Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
 #: From this height on, players take pictures without a colour flag for BT.709, below for BT.601.
 HD_HEIGHT = 720
 UNSPECIFIED_COLORSPACE = 2
@@ -240,6 +238,7 @@ class Orientation:
         return cls(True, c < 0, b < 0)
 
     def apply(self, image: UInt8Array) -> UInt8Array:
+        """The picture [H, W, 3] upright, contiguous; height and width change places if it was transposed."""
         if self.transposed:
             image = image.transpose(1, 0, 2)
         return np.ascontiguousarray(image[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1])
@@ -253,6 +252,10 @@ class ToPicture:
         self._engine = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> UInt8Array:
+        stored = of_frame(frame)
+        return self._orientation.apply(self._converted(frame) if stored is None else stored.bgr)
+
+    def _converted(self, frame: av.VideoFrame) -> UInt8Array:
         width, height = self._size
         converted = self._engine.reformat(
             frame,
@@ -262,7 +265,7 @@ class ToPicture:
             src_colorspace=_colorspace(frame),
             interpolation=EXACT_COLOUR,
         )
-        return self._orientation.apply(np.asarray(converted.to_ndarray(), np.uint8))
+        return np.asarray(converted.to_ndarray(), np.uint8)
 
 
 def _colorspace(frame: av.VideoFrame) -> int | None:
@@ -314,8 +317,8 @@ class FrameSink(Protocol):
     name then holds what it held before.
     """
 
-    def write(self, image: UInt8Array, samples: FloatArray) -> None:
-        """One picture, uint8 [H, W, 3] BGR, and the sound of its 40 ms, float32 [n, channels] -1..1."""
+    def write(self, image: Picture | UInt8Array, samples: FloatArray) -> None:
+        """One picture (also as uint8 [H, W, 3] BGR), and the sound of its 40 ms, float32 [n, channels] -1..1."""
 
     def close(self) -> None:
         """Finish, and give the result its final name."""
@@ -333,9 +336,10 @@ class FrameSink(Protocol):
 class _Sink:
     """What both sinks share: a part beside the target, renamed at the end, removed when anything goes wrong."""
 
-    def __init__(self, path: Path, part_name: str, channels: int) -> None:
+    def __init__(self, path: Path, part_name: str, channels: int, seal: Seal | None) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100  (no resolving: a link keeps its own folder)
         self.channels = channels
+        self._seal = seal
         layout_name(channels)
         if not self.path.parent.is_dir():
             raise MediaError(f"the folder {self.path.parent} does not exist: create it or choose another output")
@@ -358,6 +362,9 @@ class _Sink:
         if self._open:
             with self._guarded():
                 self._finish()
+                if self._seal is not None:
+                    self._seal(self._part)
+                self._take_name()
                 self._open = False
 
     def abort(self) -> None:
@@ -383,7 +390,12 @@ class _Sink:
             raise MediaError(f"{self.path} is closed: open a new writer")
 
     def _finish(self) -> None:
+        """Complete the part."""
         raise NotImplementedError
+
+    def _take_name(self) -> None:
+        """Give the part its final name."""
+        self._part.replace(self.path)
 
     def _discard(self) -> None:
         raise NotImplementedError
@@ -402,9 +414,19 @@ def _remedy(error: FFmpegError | OSError) -> str:
     return f"{error.strerror or error} ({remedies.get(error.errno or 0, 'choose another output')})"
 
 
-def _check_image(image: UInt8Array, width: int, height: int) -> None:
-    if image.dtype != np.uint8 or image.shape != (height, width, 3):
-        raise ContractError(f"image: expected uint8 [{height}, {width}, 3], got {image.dtype} {list(image.shape)}")
+def _as_picture(image: Picture | UInt8Array, width: int | None, height: int | None) -> Picture:
+    """A picture of this size (None: of any).
+
+    Raises:
+        ContractError: it has another shape or type.
+    """
+    if isinstance(image, BgrPicture | YuvPicture):
+        return image
+    assert isinstance(image, np.ndarray)
+    wanted = (height or image.shape[0], width or image.shape[1], 3)
+    if image.dtype != np.uint8 or image.shape != wanted:
+        raise ContractError(f"image: expected uint8 {list(wanted)}, got {image.dtype} {list(image.shape)}")
+    return BgrPicture(image)
 
 
 class VideoWriter(_Sink):
@@ -423,6 +445,8 @@ class VideoWriter(_Sink):
         channels: 1 or 2.
         crf: x264's quality: 0 lossless .. 51 worst.
         preset: x264's balance of speed and size.
+        comment: plain text that players show as the film's comment.
+        seal: called with the finished film before it gets its name; if it raises, there will be no film.
 
     Raises:
         MediaError: the folder is missing or read-only, the disk is full, or the encoder fails.
@@ -436,10 +460,13 @@ class VideoWriter(_Sink):
         height: int,
         rate: int,
         channels: int,
-        crf: float = 18,
-        preset: str = "veryfast",
+        crf: float = 20,
+        preset: str = "superfast",
+        *,
+        comment: str = "",
+        seal: Seal | None = None,
     ) -> None:
-        super().__init__(path, f".{Path(path).name}.part.mp4", channels)
+        super().__init__(path, f".{Path(path).name}.part.mp4", channels, seal)
         if self.path.is_dir():
             raise MediaError(f"{self.path} is a folder: name a file, such as {self.path / 'film.mp4'}")
         self.width, self.height = width, height
@@ -447,17 +474,18 @@ class VideoWriter(_Sink):
             logger.info("%s: %d x %d is made even by repeating its last column or row", self.path, width, height)
         self._pictures = 0
         self._samples = 0
-        self._to_yuv = VideoReformatter()
         self._resampler = Resampler(rate, rate if rate in AAC_RATES else FALLBACK_RATE, channels)
         self._container: OutputContainer | None = None
         with self._guarded():
-            self._start(crf, preset)
+            self._start(crf, preset, comment)
 
-    def _start(self, crf: float, preset: str) -> None:
+    def _start(self, crf: float, preset: str, comment: str) -> None:
         rate = self._resampler.target
         # Edit lists count in movie ticks; only ticks of one sample make both lengths exact (25 divides every rate).
         options = {"movflags": "+faststart", "movie_timescale": str(rate)}
         self._container = av.open(f"file:{self._part}", "w", format="mp4", options=options)
+        if comment:
+            self._container.metadata["comment"] = comment
         x264 = {"crf": str(crf), "preset": preset, "g": str(KEYFRAME_INTERVAL)}
         self._video = self._container.add_stream("libx264", rate=FPS, options=x264)
         self._video.width, self._video.height = self.width + self.width % 2, self.height + self.height % 2
@@ -472,25 +500,17 @@ class VideoWriter(_Sink):
         )
         self._container.start_encoding()
 
-    def write(self, image: UInt8Array, samples: FloatArray) -> None:
-        """One picture, uint8 [height, width, 3] BGR, and the sound of its 40 ms, float32 [n, channels] -1..1."""
+    def write(self, image: Picture | UInt8Array, samples: FloatArray) -> None:
+        """One picture (also as uint8 [height, width, 3] BGR), and the sound of its 40 ms, float32 [n, channels]."""
         self._check_open()
-        _check_image(image, self.width, self.height)
+        picture = _as_picture(image, self.width, self.height)
         check_samples(samples, self.channels)
         with self._guarded():
-            self._mux(self._video.encode(self._yuv(image)))
+            self._mux(self._video.encode(self._frame(picture)))
             self._write_sound(self._resampler.push(samples))
 
-    def _yuv(self, image: UInt8Array) -> av.VideoFrame:
-        if self.width % 2 or self.height % 2:
-            image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        frame = self._to_yuv.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=EXACT_COLOUR,
-        )
+    def _frame(self, picture: Picture) -> av.VideoFrame:
+        frame = av.VideoFrame.from_ndarray(picture.yuv, format="yuv420p")
         frame.pts, frame.time_base = self._pictures, Fraction(1, FPS)
         self._pictures += 1
         return frame
@@ -515,7 +535,6 @@ class VideoWriter(_Sink):
         self._mux(self._audio.encode(None))
         assert self._container is not None
         self._container.close()
-        self._part.replace(self.path)
 
     def _discard(self) -> None:
         # Closing may fail for the reason that led here; the part goes in any case.
@@ -536,14 +555,15 @@ class PngWriter(_Sink):
         folder: the folder.
         rate: samples a second of the sound, kept as it is.
         channels: 1 or 2.
+        seal: called with the finished folder before it gets its name; if it raises, there will be no folder.
 
     Raises:
         MediaError: the parent folder is missing or read-only, the folder holds other files, or the disk is full.
         ContractError: a picture or sound of another shape or type.
     """
 
-    def __init__(self, folder: Path, rate: int, channels: int) -> None:
-        super().__init__(folder, f".{Path(folder).name}.part", channels)
+    def __init__(self, folder: Path, rate: int, channels: int, *, seal: Seal | None = None) -> None:
+        super().__init__(folder, f".{Path(folder).name}.part", channels, seal)
         self._refuse_foreign_files()
         self._pictures = 0
         self._sound: wave.Wave_write | None = None
@@ -563,13 +583,13 @@ class PngWriter(_Sink):
         if foreign:
             raise MediaError(f"{self.path} holds other files ({min(foreign)}): empty it or choose another folder")
 
-    def write(self, image: UInt8Array, samples: FloatArray) -> None:
-        """One picture, uint8 [H, W, 3] BGR, and the sound of its 40 ms, float32 [n, channels] -1..1."""
+    def write(self, image: Picture | UInt8Array, samples: FloatArray) -> None:
+        """One picture (also as uint8 [H, W, 3] BGR), and the sound of its 40 ms, float32 [n, channels] -1..1."""
         self._check_open()
-        _check_image(image, *image.shape[1::-1])
+        picture = _as_picture(image, None, None)
         check_samples(samples, self.channels)
         with self._guarded():
-            _, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            _, png = cv2.imencode(".png", picture.bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
             (self._part / PNG_NAME.format(self._pictures)).write_bytes(png.tobytes())
             assert self._sound is not None
             levels = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767)
@@ -579,9 +599,11 @@ class PngWriter(_Sink):
     def _finish(self) -> None:
         assert self._sound is not None
         self._sound.close()
+
+    def _take_name(self) -> None:
         if self.path.exists():
             shutil.rmtree(self.path)
-        self._part.replace(self.path)
+        super()._take_name()
 
     def _discard(self) -> None:
         with suppress(OSError):

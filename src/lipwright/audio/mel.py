@@ -40,7 +40,7 @@ def hz_to_mel(hz: Float64Array) -> Float64Array:
 
 
 def mel_to_hz(mel: Float64Array) -> Float64Array:
-    """The way back."""
+    """The way back; any shape."""
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
 
 

@@ -1,9 +1,12 @@
 """Avatar packages: everything needed to make one person speak, in a folder ``NAME.avatar/``."""
 
+from lipwright.avatar.consent import Standing, consent_standing, sign_consent
+from lipwright.avatar.disclosure import Disclosure
 from lipwright.avatar.importers import ImportReport, import_package
 from lipwright.avatar.manifest import (
     AlignmentRecord,
     Consent,
+    ConsentSeal,
     EncoderBinding,
     Manifest,
     ModelRecord,
@@ -41,6 +44,8 @@ __all__ = [
     "AlignmentRecord",
     "Avatar",
     "Consent",
+    "ConsentSeal",
+    "Disclosure",
     "EncoderBinding",
     "ImportReport",
     "Manifest",
@@ -49,8 +54,11 @@ __all__ = [
     "Parity",
     "Segment",
     "Sizes",
+    "Standing",
     "Window",
     "builtin_avatar",
+    "consent_standing",
     "find_avatar",
     "import_package",
+    "sign_consent",
 ]

@@ -23,7 +23,8 @@ from lipwright.avatar.layouts import list_images, read_images
 from lipwright.avatar.manifest import Sizes
 from lipwright.contract import FPS, UInt8Array
 from lipwright.libav import Damage, decoded, open_input, seconds, time_origin
-from lipwright.video import EXACT_COLOUR, Orientation, ToPicture, VideoReader, picture_stream
+from lipwright.picture import EXACT_COLOUR
+from lipwright.video import Orientation, ToPicture, VideoReader, picture_stream
 
 #: x264 quality of a template encoded here: no difference to be seen.
 TEMPLATE_CRF = 10

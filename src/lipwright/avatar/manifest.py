@@ -167,6 +167,17 @@ class Models(Record):
         return {key: record for key, record in found.items() if record is not None}
 
 
+class ConsentSeal(Record):
+    """A signature over a consent, the avatar's name and the sha256 of its files (``avatar.consent``)."""
+
+    certificate: str
+    """Of who signed, PEM."""
+    signature: str
+    """Base64."""
+    files: dict[str, Sha256]
+    """What was signed: the avatar's files as they were then, by path inside the package."""
+
+
 class Consent(Record):
     """Who is shown and who agreed to what."""
 
@@ -180,6 +191,8 @@ class Consent(Record):
     """What the avatar may be used for."""
     proof: str | None = None
     """Where the consent is kept."""
+    seal: ConsentSeal | None = None
+    """Binds the consent to this avatar; None: not signed."""
 
 
 class Segment(Record):

@@ -1,0 +1,122 @@
+"""Let avatars speak live: ``serve``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lipwright.cli.app import app, open_avatar
+from lipwright.cli.options import BorderName, Debug, Lookahead, PrecisionName, RuntimeName, Verbose
+from lipwright.cli.process import say
+from lipwright.contract import FPS, WINDOW_FUTURE
+from lipwright.errors import LipwrightError, MissingExtraError
+
+if TYPE_CHECKING:
+    from lipwright.serve.engine import Engine
+    from lipwright.serve.http import Attach, Door
+    from lipwright.serve.safety import Policy
+
+logger = logging.getLogger(__name__)
+
+#: What the doors need of the extra ``serve``.
+_NEEDED = ("fastapi", "uvicorn", "websockets")
+
+Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate: https, wss, and TLS for gRPC.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="PEM private key of the certificate.")]
+
+
+@app.command()
+def serve(
+    avatars: Annotated[list[str] | None, typer.Argument(metavar="[AVATAR]...", help="Else the presenter.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; elsewhere than here needs LIPWRIGHT_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8700,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen for gRPC too.")] = None,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
+    lookahead: Lookahead = WINDOW_FUTURE,
+    sessions: Annotated[int | None, typer.Option(min=1, help="Sessions to hold; else as many as are measured.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Further name that the server answers to.")] = None,
+    allow_origin: Annotated[list[str] | None, typer.Option(help="Further page that may use it, https://...")] = None,
+    runtime: RuntimeName = "auto",
+    precision: PrecisionName = "auto",
+    border: BorderName = "soft",
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Let avatars speak live: a page, HTTP, WebSocket, WebRTC, gRPC. The token is read from LIPWRIGHT_TOKEN."""
+    _require()
+    from lipwright.serve.engine import Engine
+    from lipwright.serve.faces import Face
+    from lipwright.serve.http import create_app
+    from lipwright.serve.listen import address_of, bind, server
+    from lipwright.serve.safety import TOKEN_VARIABLE, Policy
+
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    policy = Policy(host, token, tuple(allow_host or ()), tuple(allow_origin or ()))
+    _check_tls(policy, tls_cert, tls_key)
+    socket = bind(host, port)
+    names: list[str | None] = [*avatars] if avatars else [None]
+    faces = [Face.open(open_avatar(name), runtime, precision, border) for name in names]
+    engine = Engine(faces, sessions=sessions, lookahead=lookahead, pushed_seconds=policy.limits.pushed_seconds)
+    engine.start()
+    try:
+        doors = _grpc(engine, policy, grpc_port, tls_cert, tls_key)
+        listening = server(create_app(engine, policy, doors, _webrtc()), policy.limits, tls_cert, tls_key)
+        _tell(engine)
+        say(f"{'https' if tls_cert else 'http'}://{address_of(socket)}")
+        listening.run(sockets=[socket])
+    finally:
+        engine.stop()
+
+
+def _require() -> None:
+    """Raise MissingExtraError unless the server's libraries are there."""
+    for module in _NEEDED:
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "serve")
+
+
+def _check_tls(policy: Policy, certificate: Path | None, key: Path | None) -> None:
+    from lipwright.serve.safety import is_loopback
+
+    if (certificate is None) != (key is None):
+        raise LipwrightError("TLS needs both --tls-cert and --tls-key")
+    if certificate is None and not is_loopback(policy.host):
+        say("without --tls-cert and --tls-key anybody on the way can read the token and hear the sound")
+
+
+def _webrtc() -> list[Attach]:
+    if find_spec("aiortc") is None:
+        logger.info("WebRTC is off: pip install 'lipwright[webrtc]'")
+        return []
+    from lipwright.serve.webrtc import attach
+
+    return [attach]
+
+
+def _grpc(engine: Engine, policy: Policy, port: int | None, certificate: Path | None, key: Path | None) -> list[Door]:
+    if port is None:
+        return []
+    if find_spec("grpc") is None:
+        raise MissingExtraError("grpcio", "grpc")
+    from lipwright.serve.grpc import GrpcDoor
+
+    return [GrpcDoor(engine, policy, policy.host, port, certificate, key)]
+
+
+def _tell(engine: Engine) -> None:
+    """What this machine can do, on stderr."""
+    for face in engine.faces.values():
+        costs = engine.costs[face.name]
+        say(f"{face.name}: {face.networks.generator.detail}; a frame costs {costs.tick_ms(1):.1f} ms")
+        if costs.tick_ms(1) > 1000 / FPS:
+            say(f"this machine draws fewer than {FPS} pictures a second of {face.name}: sound goes on, pictures skip")
+        say(f"look-ahead {engine.lookahead}: {face.lookahead_ms(engine.lookahead):g} ms of sound before a frame")
+    say(f"{engine.capacity} session(s) at {FPS} frames a second")
