@@ -19,9 +19,9 @@ import torch
 from lipwright.audio.mel import MelStream
 from lipwright.contract import FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.training.disguise import disguise
 from lipwright.training.pack import Pack
 from tools.presenter.film import LIPS, STILL, Film
-from tools.speech.distort import distort
 
 log = logging.getLogger("pack")
 
@@ -41,7 +41,7 @@ def features(encoder: AudioEncoder, samples: FloatArray) -> FloatArray:
 
 def sound_versions(encoder: AudioEncoder, samples: FloatArray, count: int) -> npt.NDArray[np.float16]:
     """[count, N, 512]: the sound itself, then changed copies with the same timing."""
-    copies = [samples] + [distort(np.random.default_rng((7, v)), samples) for v in range(1, count)]
+    copies = [samples] + [disguise(samples, np.random.default_rng((7, v))) for v in range(1, count)]
     return np.stack([features(encoder, copy) for copy in copies]).astype(np.float16)
 
 
