@@ -10,14 +10,17 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
-.PHONY: help demo test test-slow lint types format clean
+.PHONY: help demo test test-slow bench lint types docs wheel format clean
 
 help:
 	@echo 'make demo       out/demo.mp4: the built-in presenter speaks (installs no torch)'
 	@echo 'make test       all tests but the slow ones (installs torch)'
 	@echo 'make test-slow  the slow ones'
+	@echo 'make bench      speed and memory of every runtime here, beside the usual pipeline: out/bench/'
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make types      mypy --strict on src and tests'
+	@echo 'make docs       build/site: the documents as pages, strict, without network'
+	@echo 'make wheel      wheel and sdist, installed into clean environments and used from there'
 	@echo 'make format     let ruff format and mend'
 	@echo 'make clean      remove .venv, out and caches'
 
@@ -35,6 +38,10 @@ help:
 	$(PIP) -e '.[dev,train]'
 	@touch $@
 
+.venv/docs: .venv/runs
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 demo: .venv/runs
 	@mkdir -p out
 	$(BIN)/lipwright demo -o out/demo.mp4 --force
@@ -45,6 +52,10 @@ test: .venv/tests
 test-slow: .venv/tests
 	$(BIN)/pytest -m slow
 
+bench: .venv/tests
+	@mkdir -p out
+	$(BIN)/lipwright bench -o out/bench
+
 lint: .venv/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,9 +63,15 @@ lint: .venv/tests
 types: .venv/tests
 	$(BIN)/mypy
 
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+wheel: .venv/tests
+	$(BIN)/python -m tools.try_wheel --constraints constraints.txt
+
 format: .venv/tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv out build .mypy_cache .pytest_cache .ruff_cache
