@@ -35,7 +35,7 @@ help:
 	@touch $@
 
 .venv/tests: .venv/runs
-	$(PIP) -e '.[dev,train]'
+	$(PIP) -e '.[dev,all]'
 	@touch $@
 
 .venv/docs: .venv/runs

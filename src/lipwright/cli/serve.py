@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lipwright.cli.app import app, open_avatar
+from lipwright.cli.credentials import IHaveConsent, NoCredentials, SignCert, SignKey, disclosure_of, warn_of
 from lipwright.cli.options import BorderName, Debug, Lookahead, PrecisionName, RuntimeName, Verbose
 from lipwright.cli.process import say
 from lipwright.contract import FPS, WINDOW_FUTURE
@@ -47,6 +48,10 @@ def serve(
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
     border: BorderName = "soft",
+    sign_key: SignKey = None,
+    sign_cert: SignCert = None,
+    no_credentials: NoCredentials = False,
+    i_have_consent: IHaveConsent = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -63,7 +68,14 @@ def serve(
     _check_tls(policy, tls_cert, tls_key)
     socket = bind(host, port)
     names: list[str | None] = [*avatars] if avatars else [None]
-    faces = [Face.open(open_avatar(name), runtime, precision, border) for name in names]
+    shown = [open_avatar(name) for name in names]
+    due = [
+        disclosure_of(avatar, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=i_have_consent)
+        for avatar in shown
+    ]
+    for avatar, disclosure in zip(shown, due, strict=True):
+        warn_of(disclosure, avatar)
+    faces = [Face.open(a, runtime, precision, border, d) for a, d in zip(shown, due, strict=True)]
     engine = Engine(faces, sessions=sessions, lookahead=lookahead, pushed_seconds=policy.limits.pushed_seconds)
     engine.start()
     try:
