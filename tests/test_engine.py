@@ -344,8 +344,9 @@ def test_stopping_wakes_everybody(avatar: Avatar) -> None:
 def test_pictures_of_an_avatar_without_consent_carry_the_mark(avatar: Avatar, tmp_path: Path) -> None:
     unknown = make_avatar(tmp_path, Parts(12, avatar.manifest.sizes.width, avatar.manifest.sizes.height), consent=None)
     face, _ = costly_face(unknown)
-    mark, plain = face.disclosure.mark, [face.painter.still(k).picture for k in range(12)]
+    mark, stills = face.disclosure.mark, [face.painter.still(k) for k in range(12)]
     assert mark is not None
+    plain = [face.painter.finish(still, still.mouth.input[:3] if still.mouth else None) for still in stills]
     with running(face) as engine, engine.open("tiny", PUSHED, "test") as seat:
         picture = next(frame.picture for frame in read(seat, 4) if frame.picture is not None)
     assert any(np.array_equal(picture.bgr, mark.draw(drawn).bgr) for drawn in plain)
