@@ -35,7 +35,7 @@ help:
 	@touch $@
 
 .venv/tests: .venv/runs
-	$(PIP) -e '.[dev,all]'
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 .venv/docs: .venv/runs

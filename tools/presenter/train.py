@@ -2,7 +2,10 @@
 
     python -m tools.presenter.train PACK.npz SPEECH.npz RUN_DIR [--device cuda] [--width full]
 
-Resumable: call it again with the same arguments. Writes RUN_DIR/generator.pth, the averaged weights.
+Resumable: call it again with the same arguments. Writes RUN_DIR/generator.pth, the averaged weights. With ``--base`` it
+goes on from a checkpoint of another run, for example when the audio encoder was replaced and the ear must learn anew:
+
+    python -m tools.presenter.train PACK.npz SPEECH.npz RUN_DIR --base OLD/speak320.pth --steps listen=700 speak320=1500
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +34,21 @@ PHASES = (
 )
 
 
+def plan(scale: float, steps: list[str]) -> list[Phase]:
+    """All phases scaled, or those named in ``steps`` (PHASE=N) with N steps."""
+    if not steps:
+        return [phase.scaled(scale) for phase in PHASES]
+    wanted = {name: int(count) for name, count in (part.split("=") for part in steps)}
+    return [replace(phase, steps=wanted[phase.name]) for phase in PHASES if phase.name in wanted]
+
+
+def begin_from(trainer: Trainer[Student], checkpoint: Path) -> None:
+    """Take the averaged weights of a checkpoint, not its optimizer."""
+    weights = torch.load(checkpoint, map_location=trainer.device, weights_only=True)["average"]
+    trainer.student.load_state_dict(weights)
+    trainer.average.load_state_dict(weights)
+
+
 def main() -> None:
     """Run all phases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -40,7 +58,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--width", default="full", choices=["full", "mobile"])
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every phase")
-    parser.add_argument("--only", nargs="*", help="phases to run, by name; the others are left out")
+    parser.add_argument("--steps", nargs="*", default=[], metavar="PHASE=N", help="phases to run, others are left out")
+    parser.add_argument("--base", type=Path, help="checkpoint of another run to begin from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
@@ -49,10 +68,10 @@ def main() -> None:
     sampler = Sampler(pack, pack.training_frames(), seed=1)
     speech = SpeechSampler(Speech.load(options.speech), seed=2)
     trainer = Trainer(Student(pack, options.width), options.out, options.device)
-    for planned in PHASES:
-        if options.only and planned.name not in options.only:
-            continue
-        phase = planned.scaled(options.scale)
+    if options.base:
+        begin_from(trainer, options.base)
+    phases = plan(options.scale, options.steps)
+    for phase in phases:
         if phase.name == "draw":
             trainer.run(phase, drawing(sampler, phase, trainer.device), lambda student: student)
         elif phase.name == "listen":
@@ -64,7 +83,8 @@ def main() -> None:
     part = options.out / "generator.part"
     torch.save(trainer.average.generator.state_dict(), part)
     part.replace(options.out / "generator.pth")
-    record = {"width": options.width, "phases": [asdict(p.scaled(options.scale)) for p in PHASES]}
+    base = options.base and str(options.base)
+    record = {"width": options.width, "base": base, "phases": [asdict(phase) for phase in phases]}
     (options.out / "training.json").write_text(json.dumps(record, indent=1))
 
 
