@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import random
@@ -600,7 +601,7 @@ def _replace_something(data: Any, chance: random.Random) -> None:
             continue
         if isinstance(data, dict) and chance.random() < 0.2:
             key = chance.choice(["", "nonsense", key])
-        data[key] = chance.choice(JUNK)
+        data[key] = copy.deepcopy(chance.choice(JUNK))  # the next walk may go into it
         return
 
 

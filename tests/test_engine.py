@@ -135,7 +135,7 @@ def test_the_next_client_is_refused_and_admitted_when_one_has_left(avatar: Avata
 
 
 def test_capacity_comes_from_the_measurement(avatar: Avatar) -> None:
-    with running(costly_face(avatar, call_ms=30)[0]) as engine:
+    with running(costly_face(avatar, frame_ms=30)[0]) as engine:
         assert engine.costs["tiny"].single_ms >= 30
         assert engine.capacity == 1
         engine.open("tiny", PUSHED, "test")

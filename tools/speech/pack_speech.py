@@ -1,9 +1,10 @@
 """Turn a corpus into what trainings read.
 
-    python -m tools.speech.pack_speech mel CORPUS OUT.npz --versions 4
+    python -m tools.speech.pack_speech mel CORPUS OUT.npz --versions 4 --jobs 2
     python -m tools.speech.pack_speech features OUT.npz audio_encoder.pth FEATURES.npz
 
-``mel`` writes mel columns of every utterance, clean and in changed copies (voice, room, microphone, noise, codec);
+``mel`` writes mel columns of every utterance, in a quiet room and in changed copies (voice, room, microphone, noise,
+codec, other speakers);
 ``features`` sends them through a trained encoder, for the audio branch of a generator.
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +25,10 @@ import torch
 from lipwright.audio.mel import MelColumns
 from lipwright.contract import CENTRED, FEATURE_DIM, FPS, MEL_WINDOW, FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.training.disguise import disguise, mix
+from lipwright.training.sounds import coloured_noise
 from tools.speech.articulation import measures
-from tools.speech.corpus import Utterance, load
-from tools.speech.distort import distort
+from tools.speech.corpus import Utterance, load_shard
 from tools.speech.phones import CLASSES
 from tools.speech.train_encoder import VOCAL_TRACTS, Int64Array, SpeechPack, tract_matrices
 
@@ -32,6 +36,11 @@ log = logging.getLogger("pack_speech")
 
 SPLITS = ["train", "heldout_voice", "heldout_language", "heldout_sentence"]
 _REST = CLASSES.index("sil")
+#: How far the noise of the least noisy copy lies below the speech.
+QUIET_ROOM_DB = (30.0, 65.0)
+
+#: Arrays of one utterance, by their name in the pack; ``mel`` [versions, columns, 80].
+Columns = dict[str, npt.NDArray[Any]]
 
 
 def mel_columns(samples: FloatArray, frames: int) -> npt.NDArray[np.float16]:
@@ -42,44 +51,69 @@ def mel_columns(samples: FloatArray, frames: int) -> npt.NDArray[np.float16]:
     return columns[: last + 1 - CENTRED.start(0)].astype(np.float16)
 
 
-def versions(utterance: Utterance, index: int, count: int) -> Iterator[npt.NDArray[np.float16]]:
-    """Mel columns of the utterance as it is, and of ``count - 1`` changed copies that keep its timing."""
-    samples = np.asarray(utterance.samples / 32768, dtype=np.float32)
-    frames = len(utterance.classes)
-    yield mel_columns(samples, frames)
+def versions(
+    samples: FloatArray, others: Sequence[FloatArray], frames: int, seed: int, count: int
+) -> Iterator[npt.NDArray[np.float16]]:
+    """Mel columns of the utterance in a quiet room, and of ``count - 1`` disguised copies that keep its timing.
+
+    Not even the first copy is as silent as a machine is between its words: an encoder that has only heard digital
+    silence takes the hum of a real room for speech.
+    """
+    rng = np.random.default_rng((seed, 0))
+    yield mel_columns(mix(samples, coloured_noise(rng, len(samples), 0.5), float(rng.uniform(*QUIET_ROOM_DB))), frames)
     for version in range(1, count):
-        yield mel_columns(distort(np.random.default_rng((index, version)), samples), frames)
+        yield mel_columns(disguise(samples, np.random.default_rng((seed, version)), others), frames)
 
 
-def pack_mel(corpus: Path, out: Path, count: int) -> None:
-    """Write OUT.npz for ``train_encoder.py``."""
-    mel: list[list[npt.NDArray[np.float16]]] = [[] for _ in range(count)]
-    start, classes, tracks, split, owner = [], [], [], [], []
-    at, began = 0, time.monotonic()
-    for index, utterance in enumerate(load(corpus, SPLITS)):
-        for version, columns in enumerate(versions(utterance, index, count)):
-            mel[version].append(columns)
-        frames = len(utterance.classes)
-        start.append(at + np.array([CENTRED.start(k) - CENTRED.start(0) for k in range(frames)]))
-        classes.append(np.where(utterance.rest, _REST, utterance.classes).astype(np.int8))
-        seen = measures(utterance.tracks).stack()
-        tracks.append(np.concatenate([utterance.tracks, seen], axis=1).astype(np.float16))
-        split.append(np.full(frames, SPLITS.index(utterance.split), np.int8))
-        owner.append(np.full(frames, index, np.int64))
-        at += len(mel[0][-1])
-        if index % 100 == 0:
-            log.info("%d utterances, %.0f min of sound, %.0f s", index, at / 4800, time.monotonic() - began)
+def utterance_pack(utterance: Utterance, others: Sequence[FloatArray], count: int) -> Columns:
+    """What the pack holds of one utterance; ``others`` may babble behind it."""
+    frames = len(utterance.classes)
+    seen = measures(utterance.tracks).stack()
+    seed = int.from_bytes(utterance.id.encode(), "little")
+    return {
+        "mel": np.stack(list(versions(sound(utterance), others, frames, seed, count))),
+        "start": np.array([CENTRED.start(k) - CENTRED.start(0) for k in range(frames)]),
+        "classes": np.where(utterance.rest, _REST, utterance.classes).astype(np.int8),
+        "tracks": np.concatenate([utterance.tracks, seen], axis=1).astype(np.float16),
+        "split": np.full(frames, SPLITS.index(utterance.split), np.int8),
+    }
+
+
+def sound(utterance: Utterance) -> FloatArray:
+    """[n] float32, -1..1."""
+    return np.asarray(utterance.samples / 32768, dtype=np.float32)
+
+
+def shard_pack(task: tuple[Path, int]) -> list[Columns]:
+    """What the pack holds of every utterance of one shard; they are each other's babble."""
+    path, count = task
+    utterances = load_shard(path)
+    sounds = [sound(u) for u in utterances]
+    return [utterance_pack(u, sounds[:k] + sounds[k + 1 :], count) for k, u in enumerate(utterances)]
+
+
+def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
+    """Write OUT.npz for ``train_encoder.py``; the same corpus gives the same bits, whatever ``jobs`` is."""
+    shards = sorted(corpus.glob("shard_*.npz"))
+    packed: list[Columns] = []
+    began = time.monotonic()
+    with get_context("spawn").Pool(jobs) as pool:
+        for done, made in enumerate(pool.imap(shard_pack, [(path, count) for path in shards]), 1):
+            packed += made
+            left = (time.monotonic() - began) / done * (len(shards) - done)
+            log.info("%d of %d shards, %.0f s left", done, len(shards), left)
+    columns = np.cumsum([0] + [p["mel"].shape[1] for p in packed])
     part = out.with_suffix(".part.npz")
     np.savez(
         part,
-        mel=np.stack([np.concatenate(m) for m in mel]),
-        start=np.concatenate(start),
-        classes=np.concatenate(classes),
-        tracks=np.concatenate(tracks),
-        split=np.concatenate(split),
-        utterance=np.concatenate(owner),
+        mel=np.concatenate([p["mel"] for p in packed], axis=1),
+        start=np.concatenate([p["start"] + at for p, at in zip(packed, columns, strict=False)]),
+        utterance=np.concatenate([np.full(len(p["start"]), k, np.int64) for k, p in enumerate(packed)]),
         splits=np.array(SPLITS),
         names=np.array(CLASSES),
+        classes=np.concatenate([p["classes"] for p in packed]),
+        tracks=np.concatenate([p["tracks"] for p in packed]),
+        split=np.concatenate([p["split"] for p in packed]),
     )
     part.replace(out)
 
@@ -132,6 +166,7 @@ def main() -> None:
     mel.add_argument("corpus", type=Path)
     mel.add_argument("out", type=Path)
     mel.add_argument("--versions", type=int, default=4)
+    mel.add_argument("--jobs", type=int, default=1)
     features = commands.add_parser("features")
     features.add_argument("pack", type=Path)
     features.add_argument("encoder", type=Path)
@@ -140,7 +175,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.command == "mel":
-        pack_mel(options.corpus, options.out, options.versions)
+        pack_mel(options.corpus, options.out, options.versions, options.jobs)
     else:
         pack_features(options.pack, options.encoder, options.out, options.minutes)
 
