@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.contract import FPS, Rect, UInt8Array
+from lipwright.contract import BORDER, CROP_SIZE, FPS, Rect, UInt8Array
 from lipwright.errors import ContractError
 from lipwright.face import POSE_POINTS, mouth_bounds
 
@@ -38,6 +38,8 @@ CLOSURE_SLACK = 1
 #: Pixels on each side of a border whose colours are compared, and along it over which texture is averaged out.
 SEAM_DEPTH = 3
 SEAM_SPAN = 15
+#: How far inside the rect a seam is looked for, as shares of its side: from the rect to where the lips may begin.
+SEAM_INSETS = tuple(k / CROP_SIZE for k in range(0, 45, BORDER))
 
 # Wang, Bovik, Sheikh, Simoncelli 2004, "Image quality assessment: from error visibility to structural similarity".
 SSIM_SIZE = 11
@@ -181,6 +183,18 @@ def seam_step(picture: UInt8Array, original: UInt8Array, rect: Rect) -> Seam:
     return Seam(_mean_step(picture, rect), _mean_step(original, rect))
 
 
+def worst_seam(picture: UInt8Array, original: UInt8Array, rect: Rect) -> Seam:
+    """The most visible square around the mouth: ``seam_step`` along ``rect`` and along squares further in.
+
+    Pasting as the family does has its border ``contract.BORDER`` pixels of the crop inside the rect, blending fades
+    over a part of it, and a seam is where the eye finds one: the largest excess counts.
+    """
+    insets = [round(share * rect.width) for share in SEAM_INSETS]
+    squares = [Rect(rect.x1 + d, rect.y1 + d, rect.x2 - d, rect.y2 - d) for d in insets]
+    seams = [seam_step(picture, original, square) for square in squares if square.width > 0]
+    return max(seams, key=lambda seam: seam.excess if np.isfinite(seam.excess) else -np.inf)
+
+
 def _pair(picture: UInt8Array, truth: UInt8Array, box: Rect | None) -> tuple[UInt8Array, UInt8Array]:
     """Both pictures inside the box; raises ContractError when they do not go together."""
     if picture.shape != truth.shape or picture.ndim != 3 or picture.dtype != np.uint8 or truth.dtype != np.uint8:
@@ -310,6 +324,35 @@ def closed_lips(gaps: npt.NDArray[np.floating], phones: Sequence[Phone], closed:
         precision=_mean(allowed[spoken].astype(np.float64)),
         phones=len(wanted),
         closed_frames=int(spoken.sum()),
+    )
+
+
+def closures_kept(
+    gaps: npt.NDArray[np.floating], truth: npt.NDArray[np.floating], closed: float = CLOSED_GAP
+) -> ClosedLips:
+    """`closed_lips` for a film whose phones nobody knows: lips should close when the true ones [N] did, and only then.
+
+    Each stretch of frames in which the true gap is below ``closed`` takes the place of a p, b or m; pauses are not left
+    out, since the truth shows what lips do in them.
+
+    Raises:
+        ContractError: The series differ in length.
+    """
+    _same_length(gaps, truth)
+    known = np.isfinite(gaps) & np.isfinite(truth)
+    edges = np.diff(np.concatenate([[0], (truth < closed) & known, [0]]).astype(np.int8))
+    spans = [
+        slice(max(first - CLOSURE_SLACK, 0), stop + CLOSURE_SLACK)
+        for first, stop in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
+    ]
+    allowed, shut = np.zeros(len(gaps), bool), np.less(gaps, closed) & known
+    for span in spans:
+        allowed[span] = True
+    return ClosedLips(
+        recall=_mean(np.array([shut[span].any() for span in spans], np.float64)),
+        precision=_mean(allowed[shut].astype(np.float64)),
+        phones=len(spans),
+        closed_frames=int(shut.sum()),
     )
 
 

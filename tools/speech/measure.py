@@ -29,8 +29,9 @@ from lipwright.audio.decode import SoundReader, ToNetwork
 from lipwright.audio.mel import MelStream
 from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, frame_count
 from lipwright.face import FaceFinder, FaceTracker, lip_gap
+from lipwright.training import disguise
 from lipwright.video import VideoReader
-from tools.speech import articulation, augment
+from tools.speech import articulation
 from tools.speech.corpus import Utterance, load
 from tools.speech.phones import CHANNELS, CLASSES, CLOSED, REST, ROUNDED, Phone, Shape, shapes_of_cmu
 from tools.speech.train_encoder import Ear, SpeechPack
@@ -363,14 +364,14 @@ Change = Callable[[FloatArray, np.random.Generator, Sequence[FloatArray]], Float
 
 def _faint(x: FloatArray, _rng: np.random.Generator, _others: Sequence[FloatArray]) -> FloatArray:
     """40 dB less in a 16-bit file: what is below its last bit is lost."""
-    return np.asarray(np.round(augment.gain(x, -40) * 32768) / 32768, np.float32)
+    return np.asarray(np.round(disguise.gain(x, -40) * 32768) / 32768, np.float32)
 
 
 CONDITIONS: dict[str, Change] = {
-    "babble at 10 dB": lambda x, rng, others: augment.mix(x, augment.babble(rng, others, len(x)), 10),
+    "babble at 10 dB": lambda x, rng, others: disguise.mix(x, disguise.babble(rng, others, len(x)), 10),
     "level -40 dB, 16 bit": _faint,
-    "clipped 12 dB below its peak": lambda x, _rng, _others: augment.clip(x, 12),
-    "telephone": lambda x, _rng, _others: augment.telephone(x),
+    "clipped 12 dB below its peak": lambda x, _rng, _others: disguise.clip(x, 12),
+    "telephone": lambda x, _rng, _others: disguise.telephone(x),
 }
 
 

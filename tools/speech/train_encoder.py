@@ -136,8 +136,8 @@ def tract_matrices() -> Tensor:
 def roughen(mel: Tensor, generator: torch.Generator) -> Tensor:
     """Another voice, level, microphone and noise for mel slices [B, 1, 80, 16] in -4..4 (one unit is 12.5 dB).
 
-    Vocal tract (frequencies times 0.8..1.25), gain, a smooth spectral curve, noise that fills what is faint, and a
-    masked band.
+    Vocal tract (frequencies times 0.8..1.25), formants more or less marked than a machine makes them, gain, a smooth
+    spectral curve, noise that fills what is faint, and a masked band.
     """
     b = len(mel)
 
@@ -146,6 +146,10 @@ def roughen(mel: Tensor, generator: torch.Generator) -> Tensor:
 
     voice = torch.where(draw(b) < 0.7, draw(b) * len(VOCAL_TRACTS), torch.tensor(len(VOCAL_TRACTS) // 2)).long()
     mel = (tract_matrices()[voice] @ mel[:, 0])[:, None]
+    blurred = F.avg_pool2d(mel, (5, 1), stride=1, padding=(2, 0), count_include_pad=False)
+    mel = torch.lerp(mel, blurred, draw(b, 1, 1, 1) * (draw(b, 1, 1, 1) < 0.4))
+    mean = mel.mean(dim=(2, 3), keepdim=True)
+    mel = mean + (mel - mean) * (0.75 + 0.5 * draw(b, 1, 1, 1))
     curve = F.interpolate((draw(b, 1, 5) - 0.5) * 1.4, size=N_MELS, mode="linear", align_corners=True)[:, :, :, None]
     mel = mel + draw(b, 1, 1, 1) * 2.2 - 1.6 + curve
     floor = -4 + 3.0 * draw(b, 1, 1, 1) * (draw(b, 1, 1, 1) < 0.5)

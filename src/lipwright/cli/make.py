@@ -18,6 +18,7 @@ from lipwright.cli.options import AsJson, Debug, Force, PackageOutput, Verbose
 from lipwright.cli.process import stop
 
 if TYPE_CHECKING:
+    from lipwright.avatar import Avatar
     from lipwright.create import Step, Trained
     from lipwright.models.generator import Width
     from lipwright.prepare import Progress as FilmProgress
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 Minutes = Annotated[float, typer.Option(min=0.1, help="Time for the training; everything else comes on top.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Base = Annotated[str | None, typer.Option(help="Avatar whose generator is the start; else the presenter's ear.")]
+Base = Annotated[str | None, typer.Option(help="Avatar to start from, or presenter; else his ear alone.")]
 WidthName = Annotated[str, typer.Option(help="full, or mobile: half as wide, for slow machines.")]
 Baselines = Annotated[bool, typer.Option(help="Also train plainly, to compare with; takes as long again.")]
 
@@ -82,7 +83,7 @@ def train(
     from lipwright.create import pack_avatar, train_avatar
 
     opened = open_avatar(avatar)
-    start = None if base is None else open_avatar(base)
+    start = _base(base)
     with _steps() as show:
         if pack is not None:
             pack_avatar(opened, pack, start, show)
@@ -130,7 +131,7 @@ def create(
             face=face,
             minutes=minutes,
             device=_device(device),
-            base=None if base is None else open_avatar(base),
+            base=_base(base),
             width=_width(width),
             baselines=baselines,
             replace=force,
@@ -158,6 +159,11 @@ def _steps() -> Iterator[Callable[[Step], None]]:
             bar.update(task, description=step.step, completed=step.done, total=step.total)
 
         yield show
+
+
+def _base(name: str | None) -> Avatar | None:
+    """An avatar by name or path; ``presenter`` is the built-in one."""
+    return None if name is None else open_avatar(None if name == "presenter" else name)
 
 
 def _device(name: str) -> str:

@@ -1,56 +1,99 @@
-"""From an avatar without a generator to a training pack: its pictures, landmarks and sound."""
+"""From an avatar without a generator to a training pack: its pictures, landmarks, sound, and weights to start from."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from lipwright import patch
-from lipwright.avatar import Avatar
-from lipwright.contract import BORDER, CROP_SIZE, ROI_SIZE, FloatArray, UInt8Array
+from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.mel import MelStream
+from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.contract import (
+    BORDER,
+    CROP_SIZE,
+    FEATURE_DIM,
+    FPS,
+    ROI_SIZE,
+    SAMPLES_PER_FRAME,
+    FloatArray,
+    UInt8Array,
+)
 from lipwright.errors import AvatarError
-from lipwright.face import LIPS, MESH_POINTS, POSE_POINTS, face_width, lip_gap
+from lipwright.face import LIPS, MESH_POINTS, POSE_POINTS
+from lipwright.runtimes import open_runtime
+from lipwright.training.base import exported_weights, whole_weights
+from lipwright.training.disguise import disguise
+from lipwright.training.mouth import mouth_code
 from lipwright.training.pack import Pack
 from lipwright.video import VideoReader
 
+log = logging.getLogger(__name__)
+
 #: Share of the film, at its end, that no training sees.
 HELD_OUT = 0.1
-#: The corners of the mouth in the face mesh.
-_CORNERS = (61, 291)
+#: Seconds of changed sound that are enough, and how many copies there are at least and at most.
+_CHANGED_SECONDS = 1200
+_COPIES = (3, 11)
+#: Mel slices encoded at a time.
+_SLICES = 256
+#: The template's own sound in a prepared avatar.
+_SOUND = "sound.flac"
 
 
-def collect(avatar: Avatar) -> Pack:
+def collect(
+    avatar: Avatar, base: Avatar | None = None, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> Pack:
     """Everything a training needs of ``avatar``; the last tenth is held out.
 
+    Args:
+        avatar: as ``lipwright prepare`` makes it.
+        base: an avatar whose generator is the start; None: the audio branch of the built-in presenter, if both have
+            the same audio encoder.
+        progress: told what is done, and how much of how much.
+
     Raises:
-        AvatarError: it has no features of its own sound, or no face-mesh landmarks (``lipwright prepare`` makes both).
+        AvatarError: it has no features of its own sound, or no face-mesh landmarks (``lipwright prepare`` makes both);
+            or the base has no generator, or another audio encoder.
     """
     features, landmarks = avatar.features, avatar.landmarks
     if features is None:
-        raise AvatarError(f"{avatar.path} has no features of its own sound: make it again with `lipwright prepare`")
-    if landmarks is None or landmarks.shape[1] != MESH_POINTS:
+        raise AvatarError(
+            f"{avatar.path} has no features of its own sound and cannot be trained: make it again with "
+            "`lipwright prepare`, and give the sound with --audio if the film has none"
+        )
+    if landmarks is None or landmarks.shape[1:] != (MESH_POINTS, 3):
         raise AvatarError(f"{avatar.path} has no {MESH_POINTS} landmarks: make it again with `lipwright prepare`")
     count = avatar.frame_count
     seen = np.isfinite(landmarks).all(axis=(1, 2)) & (avatar.rects[:, 0] >= 0)
     points = np.nan_to_num(roi_points(landmarks[..., :2], avatar.rects))
     return Pack(
-        rois=rois(avatar),
+        rois=rois(avatar, progress),
         landmarks=points,
         still=np.array(POSE_POINTS),
         lips=np.array(LIPS),
-        mouth=np.nan_to_num(mouth_code(landmarks)),
-        features=features.astype(np.float16)[None],
+        mouth=np.nan_to_num(mouth_code(np.where(seen[:, None, None], landmarks, np.nan))),
+        features=np.concatenate([features[None], changed_features(avatar, progress)]).astype(np.float16),
         held_out=(count - round(count * HELD_OUT), count),
         unusable=tuple(int(k) for k in np.flatnonzero(~seen)),
+        cuts=tuple(segment.start for segment in avatar.manifest.segments if segment.start),
+        base=base_weights(avatar, base),
     )
 
 
-def rois(avatar: Avatar) -> UInt8Array:
+def rois(avatar: Avatar, progress: Callable[[str, int, int], None] = lambda *_: None) -> UInt8Array:
     """[N, 320, 320, 3] BGR; black where there is no face."""
     found = np.zeros((avatar.frame_count, ROI_SIZE, ROI_SIZE, 3), np.uint8)
     with VideoReader(avatar.template) as film:
         for k, picture in zip(range(avatar.frame_count), film, strict=False):
             if avatar.rect(k).usable:
                 found[k] = patch.roi(patch.crop(picture, avatar.rect(k), avatar.manifest.resize))
+            progress("cutting out the face", k, avatar.frame_count)
     return found
 
 
@@ -61,8 +104,59 @@ def roi_points(points: FloatArray, rects: np.ndarray[tuple[int, ...], np.dtype[n
     return np.asarray(moved, dtype=np.float32)
 
 
-def mouth_code(landmarks: FloatArray) -> FloatArray:
-    """[N, 2]: how far the lips are open (of the face's height), how wide the mouth is (of the face's width)."""
-    left, right = (landmarks[:, k, :2] for k in _CORNERS)
-    width = np.linalg.norm(right - left, axis=1) / face_width(landmarks)
-    return np.stack([lip_gap(landmarks), width], axis=1).astype(np.float32)
+# --- sound ----------------------------------------------------------------------------------------------------------
+def changed_features(avatar: Avatar, progress: Callable[[str, int, int], None] = lambda *_: None) -> FloatArray:
+    """[V, N, 512]: the avatar's own sound in other voices, rooms and wires, which move nothing in time.
+
+    No copies where the package holds no sound or no encoder to hear them with.
+    """
+    count = avatar.frame_count
+    path = avatar.path / _SOUND
+    if avatar.encoder is None or not path.is_file():
+        log.warning("%s has no %s or no audio encoder: other voices cannot be practised", avatar.path, _SOUND)
+        return np.zeros((0, count, FEATURE_DIM), np.float32)
+    samples = _sound(path, count)
+    encoder = open_runtime(avatar.encoder, "encoder", precision="f32")
+    fewest, most = _COPIES
+    copies = min(max(round(_CHANGED_SECONDS * FPS / count), fewest), most)
+    found = np.zeros((copies, count, FEATURE_DIM), np.float32)
+    for version in range(copies):
+        progress("changing the voice", version, copies)
+        stream = MelStream(avatar.manifest.encoder.alignment.to_contract())
+        changed = disguise(samples, np.random.default_rng((7, version)))
+        slices = np.concatenate([stream.push(changed), stream.flush()])
+        heard = [encoder.run(slices[k : k + _SLICES]) for k in range(0, len(slices), _SLICES)]
+        found[version] = np.concatenate(heard)[:count]
+    return found
+
+
+def _sound(path: Path, frames: int) -> FloatArray:
+    """[640 frames] 16 kHz mono."""
+    with SoundReader(path) as reader:
+        network = ToNetwork(reader.rate, reader.channels)
+        heard = np.concatenate([*map(network.push, reader), network.flush()])
+    whole = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    whole[: min(len(whole), len(heard))] = heard[: len(whole)]
+    return whole
+
+
+# --- where to start -------------------------------------------------------------------------------------------------
+def base_weights(avatar: Avatar, base: Avatar | None) -> Mapping[str, npt.NDArray[Any]]:
+    """The base's weights: its whole generator, or the presenter's ear, or nothing where that would not understand."""
+    bound = avatar.manifest.encoder.sha256
+    if base is None:
+        presenter = Avatar.open(builtin_avatar()) if builtin_avatar().is_dir() else None
+        if presenter is None or presenter.generator is None or presenter.manifest.encoder.sha256 != bound:
+            log.warning("%s hears by another encoder than the presenter: its ear begins from nothing", avatar.path)
+            return {}
+        return exported_weights(presenter.generator, ear_only=True)
+    if base.manifest.encoder.sha256 != bound:
+        raise AvatarError(
+            f"{base.path} hears by another audio encoder than {avatar.path}: prepare the film with "
+            f"--audio-encoder {base.encoder}"
+        )
+    if base.weights is not None:
+        return whole_weights(base.weights)
+    if base.generator is None:
+        raise AvatarError(f"{base.path} has no generator to start from: train it first, or leave --base away")
+    return exported_weights(base.generator)

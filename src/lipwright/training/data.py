@@ -6,8 +6,10 @@ training what it shows in use (this person, from here) and cannot betray the tar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +23,12 @@ from lipwright.training.pack import Pack
 
 Frames = npt.NDArray[np.int64]
 Picture = npt.NDArray[np.integer[Any] | np.floating[Any]]
+Item = TypeVar("Item")
+
+#: Share of the samples that hear the sound as it was recorded for certain.
+OWN_SOUND = 0.5
+#: How many frames away a sound must be, and may be, that does not belong to a picture.
+SHIFTS = (3, 15)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Batch:
     """[B, K] float32 mouth code."""
     audio: Tensor
     """[B, 32, 16, 16] float32 window."""
+    clip: int = 1
+    """Rows of so many consecutive frames each belong together; 1: no row belongs to another."""
+    heard: Tensor | None = None
+    """Of clips: [B / clip, 2, clip, 512] float32, the features of their own sound and of another moment of it."""
 
 
 class References:
@@ -116,8 +128,25 @@ def balanced(pack: Pack, frames: Frames) -> npt.NDArray[np.float64]:
     return np.asarray(chance / chance.sum())
 
 
+def another_moment(rng: np.random.Generator, frames: Frames, first: int, last: int) -> Frames:
+    """For each of ``frames`` one of ``first`` .. ``last`` that lies ``SHIFTS`` frames before or after it.
+
+    Nearer moments sound nearly alike, and those further away are easy to tell. Where neither side has one, the frame
+    farthest away.
+    """
+    shift = rng.integers(SHIFTS[0], SHIFTS[1] + 1, len(frames)) * rng.choice([-1, 1], len(frames))
+    moved = frames + shift
+    moved = np.where((moved < first) | (moved > last), frames - shift, moved)
+    far = np.where(frames - first > last - frames, first, last)
+    return np.asarray(np.where((moved < first) | (moved > last), far, moved))
+
+
 class Sampler:
-    """Draws batches from a pack. What a step gets depends on the seed and the step alone, so training can resume."""
+    """Draws batches from a pack. What a step gets depends on the seed and the step alone, so training can resume.
+
+    Half of the samples hear the sound as it was recorded, the others its changed copies; half of them know all seven
+    future features, the others 0 to 7.
+    """
 
     def __init__(self, pack: Pack, frames: Frames, seed: int, mouth_weight: float = 8.0) -> None:
         self._pack = pack
@@ -135,24 +164,77 @@ class Sampler:
         return self.samples(rng.choice(self._frames, count, p=self._chance), size, rng)
 
     def samples(self, frames: Frames, size: int, rng: np.random.Generator) -> Batch:
-        """These frames as a batch: random reference, sound version and look-ahead."""
+        """These frames as a batch: random reference, sound version and look-ahead for each."""
+        references = [int(rng.choice(self._candidates[int(k)])) for k in frames]
+        return self._shown(frames, references, *self._hearing(rng, len(frames)), size)
+
+    def clips(self, step: int, count: int, size: int, length: int) -> Batch | None:
+        """``count // length`` stretches of ``length`` consecutive frames; None where the film has no such stretch.
+
+        The frames of a stretch share reference, sound version and look-ahead: what differs between them is speech.
+        """
+        starts = self._pack.clips(self._frames, length)
+        if not len(starts):
+            return None
+        rng = np.random.default_rng((self._seed, length, step))
+        chosen = rng.choice(starts, max(count // length, 1))
+        frames = (chosen[:, None] + np.arange(length)).ravel()
+        references = np.repeat([int(rng.choice(self._candidates[int(k)])) for k in chosen], length).tolist()
+        versions, future = (np.repeat(values, length) for values in self._hearing(rng, len(chosen)))
+        batch = self._shown(frames, references, versions, future, size)
+        other = another_moment(rng, chosen, int(self._frames[0]), int(self._frames[-1]) - length + 1)
+        heard = self._pack.features[0][np.stack([chosen, other], axis=1)[..., None] + np.arange(length)]
+        return replace(batch, clip=length, heard=torch.from_numpy(heard.astype(np.float32)))
+
+    def _hearing(self, rng: np.random.Generator, count: int) -> tuple[Frames, Frames]:
+        """Sound version and known future features for ``count`` samples."""
+        copies = self._pack.trained_versions
+        version = np.where(rng.random(count) < OWN_SOUND, 0, rng.integers(0, copies, count))
+        future = np.where(rng.random(count) < 0.5, WINDOW_FUTURE, rng.integers(0, WINDOW_FUTURE + 1, count))
+        return version, future
+
+    def _shown(self, frames: Frames, references: list[int], versions: Frames, future: Frames, size: int) -> Batch:
         pack = self._pack
         inputs, targets, weights = [], [], []
-        for k in frames:
-            reference = self._references.picture(int(k), int(rng.choice(self._candidates[int(k)])))
-            inputs.append(shrink(np.concatenate([reference, patch.masked(pack.rois[k])], axis=2), size))
+        for k, reference in zip(frames.tolist(), references, strict=True):
+            moved = self._references.picture(k, reference)
+            inputs.append(shrink(np.concatenate([moved, patch.masked(pack.rois[k])], axis=2), size))
             targets.append(shrink(pack.rois[k], size))
             weights.append(shrink(pixel_weight(pack.landmarks[k, pack.lips], self._mouth_weight), size))
-        count = len(frames)
-        version = pack.features[rng.integers(len(pack.features))]
-        future = np.where(rng.random(count) < 0.5, WINDOW_FUTURE, rng.integers(0, WINDOW_FUTURE + 1, count))
+        length = pack.features.shape[1]
+        every = pack.features.reshape(-1, pack.features.shape[2])
+        first = versions * length
         return Batch(
             x=to_tensor(np.stack(inputs)),
             y=to_tensor(np.stack(targets)),
             weight=torch.from_numpy(np.stack(weights))[:, None],
             mouth=torch.from_numpy(pack.mouth[frames]),
-            audio=torch.from_numpy(windows(version, frames, future, 0, len(version) - 1)),
+            audio=torch.from_numpy(windows(every, frames + first, future, first, first + length - 1)),
         )
+
+
+class Ahead(Generic[Item]):
+    """Prepares what the next steps need while the present one is trained."""
+
+    def __init__(self, make: Callable[[int], Item], workers: int) -> None:
+        """``make(step)`` must depend on its step alone; so many of them run at a time."""
+        self._make = make
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers)
+        self._coming: dict[int, Future[Item]] = {}
+
+    def __call__(self, step: int) -> Item:
+        """What ``step`` needs."""
+        for coming in range(step, step + self._workers + 1):
+            if coming not in self._coming:
+                self._coming[coming] = self._pool.submit(self._make, coming)
+        for old in [k for k in self._coming if k < step]:
+            del self._coming[old]
+        return self._coming.pop(step).result()
+
+    def close(self) -> None:
+        """Forget what was prepared for steps that will not come."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def shrink(picture: Picture, size: int) -> Picture:

@@ -6,6 +6,8 @@
    voice. It works on 16 x 16 maps, so a window costs a tenth of a 320 x 320 picture.
 3. ``speak``: both together, from the sound, until the pictures are right.
 
+This module holds what every training of a generator shares; `lipwright.training.person` is the one for a person's film.
+
 Plain training (phase 3 alone) needs tens of thousands of samples before the lips move at all: the mouth is a few per
 cent of the picture, and its mean is a good answer for a network that cannot hear yet.
 """
@@ -17,9 +19,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -36,9 +38,12 @@ log = logging.getLogger(__name__)
 
 _EMA_DECAY = 0.998
 _WARM_UP = 60
-_REPORT_STEPS = 50
+_REPORT_STEPS = 25
+_DECAY = 1e-4
+#: What a part that knows its business already learns at, as a share of the others' rate.
+_SLOW = 0.2
 #: Weight of the mouth map against the picture while both are trained.
-_OTHER_VOICES = 0.05
+OTHER_VOICES = 0.05
 
 
 class MouthMap(nn.Module):
@@ -82,15 +87,20 @@ class Phase:
     batch: int
     steps: int
     rate: float
-    """Peak learning rate; it warms up over 60 steps and falls along a cosine to a twentieth."""
+    """Peak learning rate; it warms up over 60 steps, or a fifth of a short phase, and falls to a twentieth."""
 
     def scaled(self, factor: float) -> Phase:
         """The same phase with ``factor`` times the steps."""
         return replace(self, steps=round(self.steps * factor))
 
+    @property
+    def report_every(self) -> int:
+        """Steps from one entry of the curve to the next: twenty in a short phase."""
+        return min(_REPORT_STEPS, max(self.steps // 20, 1))
+
     def learning_rate(self, step: int) -> float:
         """Learning rate at ``step`` of this phase."""
-        warm = min(1.0, (step + 1) / _WARM_UP)
+        warm = min(1.0, (step + 1) / min(_WARM_UP, self.steps / 5 + 1))
         fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.rate * warm * (0.05 + 0.95 * fall)
 
@@ -114,71 +124,195 @@ def listen_loss(student: Student, audio: Tensor, mouth: Tensor) -> Tensor:
     return map_loss(student.generator.audio_model(audio).float(), truth)
 
 
-LossOfStep = Callable[[Student, int], Tensor]
+Taught = TypeVar("Taught", bound=nn.Module)
+LossOfStep = Callable[[Taught, int], Tensor]
 
 
-class Trainer:
+@dataclass
+class Record:
+    """What is written down while a phase runs; it goes into the checkpoint, so a resumed phase writes on."""
+
+    curve: list[list[float]] = field(default_factory=list)
+    """Step and mean loss since the last entry, now and then."""
+    window: list[float] = field(default_factory=list)
+    """Losses since the last entry."""
+    scores: list[list[float]] = field(default_factory=list)
+    """Step and held-out score of the averaged weights, at every check; the higher the better."""
+    seconds: float = 0.0
+    """Spent so far."""
+    finished: bool = False
+    """The phase is over: all steps are done, or it was stopped early."""
+
+    @property
+    def best(self) -> float:
+        """The best score so far; minus infinity before the first check."""
+        return max((score for _, score in self.scores), default=-math.inf)
+
+    def checks_without_progress(self) -> int:
+        """Checks since the best one."""
+        scores = [score for _, score in self.scores]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
+
+@dataclass(frozen=True)
+class Checks(Generic[Taught]):
+    """How a phase is watched."""
+
+    every: int
+    """Steps from one check to the next; there is always one at the end."""
+    score: Callable[[Taught], float]
+    """Of the averaged weights, on held-out time."""
+    patience: int = 4
+    """The phase ends after so many checks in a row that are no better than the best."""
+
+
+class Trainer(Generic[Taught]):
     """Runs phases on one student; checkpoints and resumes to the bit (fixed threads, processor)."""
 
-    def __init__(self, student: Student, folder: Path, device: str = "cpu", checkpoint_seconds: float = 120) -> None:
-        self.student = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average: Student = copy.deepcopy(self.student).eval().requires_grad_(False)
+    def __init__(
+        self,
+        student: Taught,
+        folder: Path,
+        device: str = "cpu",
+        checkpoint_seconds: float = 120,
+        on_step: Callable[[Phase, int, Record], None] = lambda *_: None,
+    ) -> None:
+        """Train ``student``, keep checkpoints in ``folder``.
+
+        Args:
+            student: what is trained.
+            folder: must be there.
+            device: ``cpu``, ``cuda``.
+            checkpoint_seconds: time between two checkpoints.
+            on_step: told after every step; what it raises stops the training, which can be resumed.
+        """
+        self.student: Taught = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: Taught = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.folder = folder
         self.checkpoint_seconds = checkpoint_seconds
         self.device = torch.device(device)
+        self.records: dict[str, Record] = {}
+        self._on_step = on_step
 
-    def run(self, phase: Phase, loss_of_step: LossOfStep, trained: Callable[[Student], nn.Module]) -> None:
-        """Train ``trained(student)`` through ``phase``; a phase already finished in ``folder`` is loaded instead."""
-        optimizer = torch.optim.AdamW(trained(self.student).parameters(), lr=phase.rate, weight_decay=1e-4)
-        first = self._resume(phase, optimizer)
-        saved = began = time.monotonic()
-        losses: list[float] = []
+    def run(
+        self,
+        phase: Phase,
+        loss_of_step: LossOfStep[Taught],
+        trained: Callable[[Taught], nn.Module],
+        checks: Checks[Taught] | None = None,
+        slow: Callable[[Taught], nn.Module] | None = None,
+        limit_seconds: float = math.inf,
+    ) -> None:
+        """Train ``trained(student)`` through ``phase``; a phase already finished in ``folder`` is loaded instead.
+
+        ``slow(student)``, a part of it, learns at a fifth of the rate. With ``checks`` the best averaged weights are
+        kept (``load_best``). The phase ends when it has taken ``limit_seconds``.
+        """
+        optimizer = self.optimizer(phase, trained(self.student), slow(self.student) if slow else None)
+        first, record = self._resume(phase, optimizer)
+        self.records[phase.name] = record
+        if record.finished:
+            return
+        before, saved = record.seconds, time.monotonic()
+        began = saved
         for step in range(first, phase.steps):
-            losses.append(self._step(phase, step, loss_of_step, optimizer))
-            if (step + 1) % _REPORT_STEPS == 0:
-                left = (time.monotonic() - began) / (step + 1 - first) * (phase.steps - step - 1)
-                mean = sum(losses) / len(losses)
-                log.info("%s %d/%d loss %.5f, %.0f s left", phase.name, step + 1, phase.steps, mean, left)
-                losses.clear()
-            if time.monotonic() - saved > self.checkpoint_seconds or step + 1 == phase.steps:
-                self._save(phase, step + 1, optimizer)
+            record.window.append(self.learn(phase, step, loss_of_step, optimizer))
+            record.seconds = before + time.monotonic() - began
+            last = step + 1 == phase.steps
+            if checks and ((step + 1) % checks.every == 0 or last):
+                self._check(phase, step + 1, record, checks)
+            record.finished = last or record.seconds > limit_seconds or _enough(record, checks)
+            if (step + 1) % phase.report_every == 0 or record.finished:
+                self._write_down(phase, step + 1, record)
+            if record.finished or time.monotonic() - saved > self.checkpoint_seconds:
+                self._save(phase, step + 1, optimizer, record)
                 saved = time.monotonic()
+            self._on_step(phase, step + 1, record)
+            if record.finished:
+                break
 
-    def _step(self, phase: Phase, step: int, loss_of_step: LossOfStep, optimizer: torch.optim.Optimizer) -> float:
+    def optimizer(self, phase: Phase, trained: nn.Module, slow: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer of a phase; ``slow``, a part of ``trained``, learns at a fifth of the rate."""
+        calm = list(slow.parameters()) if slow else []
+        known = {id(p) for p in calm}
+        groups = [{"params": [p for p in trained.parameters() if id(p) not in known], "factor": 1.0}]
+        if calm:
+            groups.append({"params": calm, "factor": _SLOW})
+        return torch.optim.AdamW(groups, lr=phase.rate, weight_decay=_DECAY)
+
+    def learn(
+        self, phase: Phase, step: int, loss_of_step: LossOfStep[Taught], optimizer: torch.optim.Optimizer
+    ) -> float:
+        """One step; returns its loss."""
         for group in optimizer.param_groups:
-            group["lr"] = phase.learning_rate(step)
+            group["lr"] = phase.learning_rate(step) * group["factor"]
         self.student.train()
+        torch.manual_seed(step)  # dropout must not depend on how often the training was interrupted
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = loss_of_step(self.student, step)
-        optimizer.zero_grad(set_to_none=True)
+        # Of all parts: gradients that an earlier phase left behind would count when the sum is clipped.
+        self.student.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         optimizer.step()
         follow(self.average, self.student, min(_EMA_DECAY, (step + 1) / (step + 10)))
         return loss.item()
 
-    def _path(self, phase: Phase) -> Path:
-        return self.folder / f"{phase.name}.pth"
+    def _write_down(self, phase: Phase, step: int, record: Record) -> None:
+        mean = sum(record.window) / len(record.window)
+        record.window.clear()
+        record.curve.append([step, mean])
+        left = record.seconds / step * (phase.steps - step)
+        log.info("%s %d/%d loss %.5f, %.0f s left", phase.name, step, phase.steps, mean, left)
 
-    def _save(self, phase: Phase, step: int, optimizer: torch.optim.Optimizer) -> None:
-        part = self.folder / f"{phase.name}.part"
+    def _check(self, phase: Phase, step: int, record: Record, checks: Checks[Taught]) -> None:
+        score = checks.score(self.average)
+        if score > record.best:
+            part = self._path(phase, "best.part")
+            torch.save(self.average.state_dict(), part)
+            part.replace(self._path(phase, "best.pth"))
+        record.scores.append([step, score])
+        log.info("%s %d/%d held-out score %.4f, best %.4f", phase.name, step, phase.steps, score, record.best)
+
+    def load_best(self, phase: Phase) -> None:
+        """Make the best averaged weights of a phase that had checks the present average."""
+        path = self._path(phase, "best.pth")
+        if path.exists():
+            self.average.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
+
+    def _path(self, phase: Phase, kind: str = "pth") -> Path:
+        return self.folder / f"{phase.name}.{kind}"
+
+    def _save(self, phase: Phase, step: int, optimizer: torch.optim.Optimizer, record: Record) -> None:
+        part = self._path(phase, "part")
         state = {
             "step": step,
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            # A finished phase is never trained on, and the optimizer is half of the file.
+            "optimizer": None if record.finished else optimizer.state_dict(),
+            "record": asdict(record),
         }
         torch.save(state, part)
         part.replace(self._path(phase))
 
-    def _resume(self, phase: Phase, optimizer: torch.optim.Optimizer) -> int:
+    def _resume(self, phase: Phase, optimizer: torch.optim.Optimizer) -> tuple[int, Record]:
         if not self._path(phase).exists():
-            return 0
+            return 0, Record()
         state: dict[str, Any] = torch.load(self._path(phase), map_location=self.device, weights_only=True)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
+        if state["optimizer"] is not None:
+            optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"]), Record(**state["record"])
+
+
+def _enough(record: Record, checks: Checks[Taught] | None) -> bool:
+    """Whether a phase has stopped getting better."""
+    if checks is None or record.checks_without_progress() < checks.patience:
+        return False
+    log.info("no better for %d checks: enough", checks.patience)
+    return True
 
 
 @torch.no_grad()
@@ -205,15 +339,17 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         weight=batch.weight.to(device),
         mouth=batch.mouth.to(device),
         audio=batch.audio.to(device),
+        clip=batch.clip,
+        heard=None if batch.heard is None else batch.heard.to(device),
     )
 
 
-def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep:
+def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
     """Loss of a ``draw`` step."""
     return lambda student, step: draw_loss(student, on_device(sampler.batch(step, phase.batch, phase.size), device))
 
 
-def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep:
+def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
     """Loss of a ``listen`` step."""
 
     def loss(student: Student, step: int) -> Tensor:
@@ -223,30 +359,12 @@ def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> Loss
     return loss
 
 
-def fitting(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep:
-    """Loss of a step that gives a trained generator another face: the audio branch, which knows many voices, rests.
-
-    Train ``picture_half(student)`` with it.
-    """
-
-    def loss(student: Student, step: int) -> Tensor:
-        student.generator.audio_model.eval()  # its batch statistics rest too
-        return speak_loss(student, on_device(sampler.batch(step, phase.batch, phase.size), device))
-
-    return loss
-
-
-def picture_half(student: Student) -> nn.Module:
-    """All of the generator but its audio branch."""
-    return nn.ModuleList(part for name, part in student.generator.named_children() if name != "audio_model")
-
-
-def speaking(sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep:
+def speaking(sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
     """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general."""
     hear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
 
     def loss(student: Student, step: int) -> Tensor:
         batch = on_device(sampler.batch(step, phase.batch, phase.size), device)
-        return speak_loss(student, batch) + _OTHER_VOICES * hear(student, step)
+        return speak_loss(student, batch) + OTHER_VOICES * hear(student, step)
 
     return loss

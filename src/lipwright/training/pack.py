@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -14,6 +17,8 @@ from lipwright.errors import LipwrightError
 
 #: JPEG quality of the packed ROIs: 48 dB on the presenter, a tenth of the size.
 _JPEG_QUALITY = 97
+#: Before the names of the base's weights in the file.
+_BASE = "base/"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,33 @@ class Pack:
     """Frames left out on both sides of the held-out ones."""
     unusable: tuple[int, ...] = ()
     """Frames without a face: never drawn, never a reference."""
+    cuts: tuple[int, ...] = ()
+    """Frames that do not follow the one before them: the film is cut there."""
+    base: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Weights to start from, by their names: all of a generator, or an ear alone, with its batch norms folded into the
+    convolutions (`training.base`). Empty: from nothing."""
+
+    @property
+    def trained_versions(self) -> int:
+        """Versions of the sound that training hears; of three or more the last is kept for validation."""
+        return len(self.features) - (len(self.features) >= 3)
+
+    def held_frames(self) -> npt.NDArray[np.int64]:
+        """Indices of the held-out frames that show a face."""
+        return np.setdiff1d(np.arange(*self.held_out), self.unusable)
+
+    def clips(self, frames: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+        """Those of ``frames`` that begin ``length`` frames in a row, all of them in ``frames``, without a cut."""
+        inside = np.zeros(len(self.rois) + length, bool)
+        inside[frames] = True
+        follows = np.ones(len(inside), bool)
+        follows[list(self.cuts)] = False
+        whole = np.ones(len(self.rois), bool)
+        for step in range(length):
+            whole &= inside[step : step + len(whole)]
+            if step:
+                whole &= follows[step : step + len(whole)]
+        return np.flatnonzero(whole)
 
     def training_frames(self) -> npt.NDArray[np.int64]:
         """Indices of the frames that may be trained on."""
@@ -49,19 +81,21 @@ class Pack:
         """Write one .npz; the file appears under its name only when it is whole."""
         jpegs = [cv2.imencode(".jpg", roi, _jpeg_options())[1].ravel() for roi in self.rois]
         part = path.with_suffix(".part.npz")
-        np.savez(
-            part,
-            jpeg=np.concatenate(jpegs),
-            jpeg_size=np.array([len(j) for j in jpegs]),
-            landmarks=self.landmarks,
-            still=self.still,
-            lips=self.lips,
-            mouth=self.mouth,
-            features=self.features,
-            held_out=np.array(self.held_out),
-            gap=np.array(self.gap),
-            unusable=np.array(self.unusable, np.int64),
-        )
+        arrays: dict[str, Any] = {
+            "jpeg": np.concatenate(jpegs),
+            "jpeg_size": np.array([len(j) for j in jpegs]),
+            "landmarks": self.landmarks,
+            "still": self.still,
+            "lips": self.lips,
+            "mouth": self.mouth,
+            "features": self.features,
+            "held_out": np.array(self.held_out),
+            "gap": np.array(self.gap),
+            "unusable": np.array(self.unusable, np.int64),
+            "cuts": np.array(self.cuts, np.int64),
+        }
+        arrays |= {_BASE + name: value for name, value in self.base.items()}
+        np.savez(part, **arrays)
         part.replace(path)
 
     @classmethod
@@ -87,10 +121,19 @@ class Pack:
                     features=data["features"],
                     held_out=(first, last),
                     gap=int(data["gap"]),
-                    unusable=tuple(int(k) for k in data["unusable"]) if "unusable" in data else (),
+                    unusable=_frames(data, "unusable"),
+                    cuts=_frames(data, "cuts"),
+                    base={name.removeprefix(_BASE): data[name] for name in data if name.startswith(_BASE)},
                 )
-        except (OSError, ValueError, KeyError) as error:
-            raise LipwrightError(f"{path} is not a training pack: {error}") from error
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise LipwrightError(
+                f"{path} is not a training pack ({error}): `lipwright train AVATAR --pack {path.name}` makes one"
+            ) from error
+
+
+def _frames(data: Mapping[str, npt.NDArray[Any]], name: str) -> tuple[int, ...]:
+    """A list of frames; packs of an older version have none."""
+    return tuple(int(k) for k in data[name]) if name in data else ()
 
 
 def _jpeg_options() -> list[int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lipwright.contract import WINDOW_FUTURE, FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.training.data import Frames, windows
+from lipwright.training.pack import Pack
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Speech:
     """[T] first frame of the utterance a frame belongs to."""
     last: Frames
     """[T] its last frame."""
+    frames: Frames | None = None
+    """Those that may be drawn; None: all."""
 
     @classmethod
     def load(cls, path: Path) -> Speech:
@@ -42,6 +45,18 @@ class Speech:
             raise LipwrightError(f"{path} holds no speech features: {error}") from error
 
 
+def own_speech(pack: Pack) -> Speech:
+    """The person's own sound and its changed copies, without the held-out time and without frames that show no face."""
+    ends = np.zeros(len(pack.mouth), np.int64)
+    return Speech(
+        features=pack.features[: pack.trained_versions],
+        mouth=pack.mouth,
+        first=ends,
+        last=ends + len(pack.mouth) - 1,
+        frames=pack.training_frames(),
+    )
+
+
 class SpeechSampler:
     """Draws windows with their mouth code; what a step gets depends on the seed and the step alone."""
 
@@ -53,7 +68,8 @@ class SpeechSampler:
         """Windows [count, 32, 16, 16] with random look-ahead, and mouth codes [count, K]."""
         speech = self._speech
         rng = np.random.default_rng((self._seed, step))
-        frames = rng.integers(len(speech.mouth), size=count)
+        drawn = rng.integers(len(speech.mouth if speech.frames is None else speech.frames), size=count)
+        frames = drawn if speech.frames is None else speech.frames[drawn]
         future = np.where(rng.random(count) < 0.5, WINDOW_FUTURE, rng.integers(0, WINDOW_FUTURE + 1, count))
         version = speech.features[rng.integers(len(speech.features))]
         picked = windows(version, frames, future, speech.first[frames], speech.last[frames])

@@ -1,8 +1,8 @@
-"""The same speech in other rooms, microphones, voices and wires. numpy and scipy, and PyAV for the codecs.
+"""The same speech in other rooms, microphones, voices and wires.
 
 Every function takes and gives float32 [n] mono at 16 kHz, -1..1, of the same length and **with every sound in its old
-place**, so that the truth of the corpus still holds; only ``change_speed`` moves time, and moves the phones with it.
-Randomness comes from the generator that is handed in: the same generator state gives the same bits.
+place**, so that whatever was true of the mouth still is. Randomness comes from the generator that is handed in: the
+same generator state gives the same bits.
 """
 
 from __future__ import annotations
@@ -10,33 +10,52 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
 import av
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
-from scipy.signal import oaconvolve, resample_poly
 
-from lipwright.contract import SAMPLE_RATE
+from lipwright.contract import SAMPLE_RATE, FloatArray
+from lipwright.libav import to_frame
+from lipwright.training.sounds import coloured_noise, hum, music
 
-from .phones import Phone
-from .sounds import coloured_noise, hum, music
-
-FloatArray = npt.NDArray[np.float32]
 Codec = Literal["opus", "aac", "mp3"]
 
 
 def _filtered(x: FloatArray, gain: npt.NDArray[np.floating] | float, size: int) -> FloatArray:
     """``x`` with a zero-phase frequency response: ``gain`` for the rfft of ``size`` points."""
-    return np.asarray(fft.irfft(fft.rfft(x, size) * gain, size)[: len(x)], dtype=np.float32)
+    return np.asarray(np.fft.irfft(np.fft.rfft(x, size) * gain, size)[: len(x)], dtype=np.float32)
+
+
+def _fast_size(samples: int) -> int:
+    """The smallest 2**a * 3**b * 5**c that is even and not less: sizes that a Fourier transform likes."""
+    best = 1 << max(samples - 1, 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            size = 2 * three
+            while size < samples:
+                size *= 2
+            best = min(best, size)
+            three *= 3
+        five *= 5
+    return best
+
+
+def _convolved(x: FloatArray, response: FloatArray) -> FloatArray:
+    """The whole linear convolution, len(x) + len(response) - 1 samples."""
+    total = len(x) + len(response) - 1
+    size = _fast_size(total)
+    product = np.fft.rfft(x, size) * np.fft.rfft(response, size)
+    return np.asarray(np.fft.irfft(product, size)[:total], dtype=np.float32)
 
 
 def _frequencies(samples: int) -> tuple[npt.NDArray[np.float32], int]:
     """Frequencies of a padded transform of ``samples``, and its size."""
-    size = int(fft.next_fast_len(samples + SAMPLE_RATE // 20, real=True))
+    size = _fast_size(samples + SAMPLE_RATE // 20)
     return np.fft.rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32), size
 
 
@@ -73,7 +92,7 @@ def room_response(rng: np.random.Generator, seconds: float, direct_db: float) ->
 def reverberate(x: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Put the speaker into a random room."""
     response = room_response(rng, float(rng.uniform(0.1, 0.9)), float(rng.uniform(-2, 15)))
-    return np.asarray(oaconvolve(x, response)[: len(x)], dtype=np.float32)
+    return _convolved(x, response)[: len(x)]
 
 
 def microphone(x: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -140,12 +159,11 @@ def telephone(x: FloatArray) -> FloatArray:
     """300 .. 3400 Hz at 8 kHz, 8 bits by the mu-law (ITU-T G.711's curve)."""
     f, size = _frequencies(len(x))
     band = 1 / np.sqrt(1 + (300 / np.maximum(f, 1)) ** 8) / np.sqrt(1 + (f / 3400) ** 24)
-    narrow = np.clip(resample_poly(_filtered(x, band, size), 1, 2), -1, 1)
+    narrow = np.clip(_resampled(_filtered(x, band, size), SAMPLE_RATE // 2), -1, 1)
     mu = 255.0
     code = np.round(np.sign(narrow) * np.log1p(mu * np.abs(narrow)) / np.log1p(mu) * 127) / 127
     decoded = np.sign(code) * np.expm1(np.abs(code) * np.log1p(mu)) / mu
-    wide = resample_poly(decoded, 2, 1)
-    return np.asarray(wide[: len(x)], dtype=np.float32)
+    return _fitted(_resampled(decoded.astype(np.float32), SAMPLE_RATE, SAMPLE_RATE // 2), len(x))
 
 
 _ENCODERS: dict[Codec, tuple[str, str]] = {
@@ -194,7 +212,7 @@ def codec_delay(codec: Codec, bit_rate: int) -> int:
     noise = _filtered(rng.standard_normal(SAMPLE_RATE).astype(np.float32), 1 / (1 + (f / 1500) ** 4), size)
     x = noise * np.repeat(rng.uniform(0, 0.4, 40), SAMPLE_RATE // 40).astype(np.float32)
     y = _decode(_encode(x, codec, bit_rate))
-    correlation = oaconvolve(y, x[::-1])
+    correlation = _convolved(y, x[::-1])
     return int(np.argmax(correlation)) - (len(x) - 1)
 
 
@@ -202,10 +220,7 @@ def through_codec(x: FloatArray, codec: Codec, bit_rate: int) -> FloatArray:
     """Encode and decode, with the measured delay taken out."""
     delay = codec_delay(codec, bit_rate)
     y = _decode(_encode(x, codec, bit_rate))
-    y = y[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), y])
-    out = np.zeros_like(x)
-    out[: min(len(x), len(y))] = y[: len(x)]
-    return out
+    return _fitted(y[delay:] if delay >= 0 else np.concatenate([np.zeros(-delay, np.float32), y]), len(x))
 
 
 # --- other voices -----------------------------------------------------------------------------------------------------
@@ -217,7 +232,7 @@ _ENVELOPE_ORDER = 40
 def _frames(x: FloatArray) -> npt.NDArray[np.complex64]:
     padded = np.pad(x, (_WINDOW, _WINDOW + _HOP))
     view = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    return np.asarray(fft.rfft(view * _hann(), axis=1), dtype=np.complex64)
+    return np.asarray(np.fft.rfft(view * _hann(), axis=1), dtype=np.complex64)
 
 
 @lru_cache(maxsize=1)
@@ -227,7 +242,7 @@ def _hann() -> FloatArray:
 
 
 def _overlap_add(spectra: npt.NDArray[np.complex64], samples: int) -> FloatArray:
-    frames = fft.irfft(spectra, _WINDOW, axis=1).astype(np.float32) * _hann()
+    frames = np.fft.irfft(spectra, _WINDOW, axis=1).astype(np.float32) * _hann()
     parts = _WINDOW // _HOP
     out = np.zeros((len(frames) + parts - 1, _HOP), np.float32)
     for k in range(parts):
@@ -242,9 +257,9 @@ def change_tract(x: FloatArray, factor: float) -> FloatArray:
     """
     spectra = _frames(x)
     log_magnitude = np.log(np.abs(spectra) + np.float32(1e-6))
-    cepstrum = fft.irfft(log_magnitude, _WINDOW, axis=1)
+    cepstrum = np.fft.irfft(log_magnitude, _WINDOW, axis=1)
     cepstrum[:, _ENVELOPE_ORDER : _WINDOW - _ENVELOPE_ORDER] = 0
-    envelope = fft.rfft(cepstrum, axis=1).real
+    envelope = np.fft.rfft(cepstrum, axis=1).real
     bins = envelope.shape[1]
     source = np.clip(np.arange(bins) / factor, 0, bins - 1)
     low = np.minimum(source.astype(int), bins - 2)
@@ -278,23 +293,35 @@ def stretch(x: FloatArray, samples: int) -> FloatArray:
     return out[hop : hop + samples]
 
 
-def _resampled(x: FloatArray, factor: float) -> tuple[FloatArray, float]:
-    """``x`` played ``factor`` times as fast, and the exact factor."""
-    ratio = Fraction(1 / factor).limit_denominator(60)
-    return resample_poly(x, ratio.numerator, ratio.denominator).astype(np.float32), float(1 / ratio)
+def _resampled(x: FloatArray, rate: int, from_rate: int = SAMPLE_RATE) -> FloatArray:
+    """``x`` at another rate, by FFmpeg's resampler: ceil(len(x) * rate / from_rate) samples."""
+    converter = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    # Some silence behind the end comes out where the resampler would stop half a filter early.
+    padded = np.concatenate([x, np.zeros(from_rate // 50, np.float32)])
+    frame = to_frame(padded[:, None], from_rate)
+    frame.pts = 0
+    pieces = [piece.to_ndarray()[0] for piece in [*converter.resample(frame), *converter.resample(None)]]
+    return _fitted(np.concatenate(pieces), -(-len(x) * rate // from_rate))
+
+
+def _fitted(x: FloatArray, samples: int) -> FloatArray:
+    """Cut, or filled up with silence, to so many samples."""
+    out = np.zeros(samples, np.float32)
+    out[: min(samples, len(x))] = x[:samples]
+    return out
+
+
+def _faster(x: FloatArray, factor: float) -> tuple[FloatArray, float]:
+    """``x`` played ``factor`` times as fast, pitch and formants higher, and the exact factor."""
+    rate = round(SAMPLE_RATE / factor)
+    return _resampled(x, rate), SAMPLE_RATE / rate
 
 
 def change_pitch(x: FloatArray, factor: float, keep_tract: bool = True) -> FloatArray:
     """Raise the pitch by ``factor`` (0.7 .. 1.4) and keep time; formants stay, or follow as on a faster tape."""
-    faster, exact = _resampled(x, factor)
-    y = stretch(faster, len(x))
+    tape, exact = _faster(x, factor)
+    y = stretch(tape, len(x))
     return change_tract(y, 1 / exact) if keep_tract else y
-
-
-def change_speed(x: FloatArray, phones: Sequence[Phone], factor: float) -> tuple[FloatArray, tuple[Phone, ...]]:
-    """Play ``factor`` (0.85 .. 1.15) times as fast: pitch and formants follow, and the phones' times are divided."""
-    y, exact = _resampled(x, factor)
-    return y, tuple(Phone(p.symbol, p.start / exact, p.end / exact, p.shapes) for p in phones)
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,9 @@
+"""The walks that make an avatar of a film: ``train_avatar`` teaches a prepared one, ``create`` does everything."""
+
+from __future__ import annotations
+
+from lipwright.create.fit import Trained, pack_avatar, train_avatar, training_folder
+from lipwright.create.step import Step
+from lipwright.create.walk import Created, create
+
+__all__ = ["Created", "Step", "Trained", "create", "pack_avatar", "train_avatar", "training_folder"]

@@ -1,0 +1,179 @@
+"""``train_avatar``: pack, train, export with parity, measure, and write everything into the avatar."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lipwright.avatar import Avatar, ModelRecord
+from lipwright.avatar.package import WEIGHTS
+from lipwright.create.report import Figures, training_verdict, with_training
+from lipwright.create.step import Step
+from lipwright.errors import LipwrightError, MissingExtraError
+from lipwright.export_avatar import export_avatar
+from lipwright.prepare import REPORT
+from lipwright.render import Networks
+
+if TYPE_CHECKING:
+    from lipwright.models.generator import Width
+    from lipwright.training.pack import Pack
+
+#: Suffix of the folder beside an avatar in which its training lives until it is done.
+_FOLDER = ".training"
+_PACK, _RUN = "pack.npz", "run"
+_LICENCE = "yours: made from your film"
+_LICENCE_BASED = "yours: made from your film and a base under its own licence ({base})"
+
+Show = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a training."""
+
+    avatar: Avatar
+    """It can speak."""
+    verdict: str
+    """How good it is and what would make it better, in a few sentences."""
+    figures: dict[str, Figures]
+    """Measured on the finished frames."""
+    training: dict[str, Any]
+    """What the training itself wrote down."""
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it all."""
+        return self.avatar.path / REPORT
+
+
+def training_folder(avatar: Path) -> Path:
+    """Where the training of ``avatar`` lives until it is done."""
+    return avatar.with_suffix(_FOLDER)
+
+
+def train_avatar(
+    avatar: Avatar,
+    *,
+    minutes: float = 30,
+    device: str = "cpu",
+    base: Avatar | None = None,
+    width: Width = "full",
+    baselines: bool = False,
+    trained: Path | None = None,
+    progress: Show = lambda _: None,
+) -> Trained:
+    """Teach a prepared avatar to speak. Called again after it was stopped, it goes on.
+
+    Args:
+        avatar: as ``lipwright prepare`` made it.
+        minutes: time for the training itself.
+        device: ``cpu`` or ``cuda``.
+        base: an avatar whose generator is the start; None: the presenter's ear, where both hear alike.
+        width: of the generator, ``full`` or ``mobile``; a base has its own.
+        baselines: also train plainly, for comparison; takes as long again.
+        trained: a folder in which ``python -m lipwright.training`` has finished: nothing is trained here.
+        progress: called now and then.
+
+    Raises:
+        AvatarError: it lacks what a training needs, or the disk refuses.
+        LipwrightError: the film is too short, there is no such device, or the exported network draws something else.
+        MissingExtraError: torch or onnx is not installed.
+    """
+    require_torch()
+    from lipwright.create.measure import measure
+    from lipwright.training.person import FIGURES, SHEET, joined, train_person
+    from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
+
+    pack = open_pack(avatar, base, progress)
+    folder = trained or training_folder(avatar.path) / _RUN
+    if trained is None:
+        train_person(
+            pack,
+            folder,
+            minutes=minutes,
+            device=device,
+            width=width,
+            baselines=baselines,
+            progress=lambda p: progress(Step(p.step, p.done, p.total)),
+        )
+    weights = joined(folder / RUN_WEIGHTS)
+    done = _read_figures(folder / FIGURES)
+    speaking = _with_generator(avatar, weights, done, base, progress)
+    figures = measure(speaking, Networks.open(speaking), pack, progress)
+    finished = _with_report(speaking, figures, done, folder / SHEET)
+    shutil.rmtree(training_folder(avatar.path), ignore_errors=True)
+    return Trained(finished, training_verdict(figures, done), figures, done)
+
+
+def require_torch() -> None:
+    """Raise MissingExtraError unless torch and onnx are installed."""
+    for module in ("torch", "onnx"):
+        try:
+            __import__(module)
+        except ImportError as error:
+            raise MissingExtraError(module, "train") from error
+
+
+def open_pack(avatar: Avatar, base: Avatar | None = None, progress: Show = lambda _: None) -> Pack:
+    """The avatar's training pack; written on first call beside the avatar."""
+    from lipwright.training.collect import collect
+    from lipwright.training.pack import Pack
+
+    path = training_folder(avatar.path) / _PACK
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        collect(avatar, base, lambda what, done, total: progress(Step(what, done, total))).save(path)
+    return Pack.load(path)
+
+
+def pack_avatar(avatar: Avatar, out: Path, base: Avatar | None = None, progress: Show = lambda _: None) -> None:
+    """Write the avatar's training pack to ``out``, for a machine on which nothing but torch and OpenCV is installed."""
+    require_torch()
+    open_pack(avatar, base, progress)
+    part = out.with_name(f".{out.name}.part")
+    shutil.copyfile(training_folder(avatar.path) / _PACK, part)
+    part.replace(out)
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LipwrightError(f"{path} cannot be read ({error}): let the training finish first") from error
+    return figures
+
+
+def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], base: Avatar | None, progress: Show) -> Avatar:
+    """The avatar with its weights, and the network exported from them and compared."""
+    progress(Step("exporting the network", 0, None))
+    licence = _LICENCE_BASED.format(base=base.name if base else "lipwright's presenter, Apache-2.0")
+    record = ModelRecord(
+        file=WEIGHTS,
+        licence=_LICENCE if done["base"] == "none" else licence,
+        origin=f"lipwright train: {done['pictures']} pictures, {done['seconds'] / 60:.0f} minutes on {done['device']}",
+        width=done["width"],
+    )
+    models = avatar.manifest.models.model_copy(update={"generator_weights": record, "generator": None})
+    manifest = avatar.manifest.changed(models=models)
+    return export_avatar(avatar.save(manifest=manifest, contents={WEIGHTS: weights}))
+
+
+def _with_report(avatar: Avatar, figures: dict[str, Figures], done: dict[str, Any], sheet: Path) -> Avatar:
+    """The avatar with its figures in the manifest and in the report."""
+    page = avatar.path / REPORT
+    text = page.read_text(encoding="utf-8") if page.is_file() else None
+    kept = {key: done[key] for key in ("pictures", "seconds", "device", "minutes", "base", "expert", "scores")}
+    manifest = avatar.manifest.changed(
+        figures=avatar.manifest.figures
+        | {"quality": figures, "training": kept | {"references": done["references"]}}
+        | {"quality_verdict": training_verdict(figures, done)}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / REPORT
+        report.write_text(with_training(text, avatar.name, figures, done, sheet), encoding="utf-8")
+        return avatar.save(manifest=manifest, contents={REPORT: report})

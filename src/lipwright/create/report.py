@@ -1,0 +1,247 @@
+"""The training's part of the report: a verdict in plain words, figures beside their baselines, curves, pictures."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+Figures = dict[str, float | None]
+
+#: Where the training's part stands in the page.
+_BEGIN, _END = "<!-- training -->", "<!-- /training -->"
+#: Below this the lips hardly follow the sound, and above that they follow well.
+FOLLOWS, FOLLOWS_WELL = 0.35, 0.65
+#: A mouth with less than this share of the true detail is soft.
+SOFT = 0.6
+#: Lips that move less than this share of what they should mumble.
+MUMBLES = 0.6
+#: Steps of colour above this, in levels of 255, can be seen at the border.
+SEEN_BORDER = 2.0
+
+#: What costs nothing.
+_FREE = ("nearest pose", "mean picture")
+_COLUMNS = ("own sound", "nearest pose", "mean picture", "plain L1")
+_COLUMN_NAMES = {
+    "own sound": "this avatar",
+    "nearest pose": "another moment pasted in",
+    "mean picture": "the mean picture",
+    "plain L1": "plain training",
+}
+#: Name, what it means, what is best.
+_ROWS = {
+    "psnr": ("Likeness of the mouth, dB", "how near each pixel comes to the true one; +1 can be seen", "higher"),
+    "ssim": ("Structure of the mouth", "shapes and edges, 0 to 1", "1"),
+    "sharpness": ("Sharpness of the mouth", "fine detail compared with the truth; below 0.6 looks soft", "1"),
+    "lip_gap_r": ("Lips follow the sound", "-1 to 1; 0: no connection", "1"),
+    "lip_gap_lag": ("Lips late, frames", "one frame is 40 ms", "0"),
+    "lip_gap_amplitude": ("How far the lips move", "compared with the truth", "1"),
+    "lmd": ("Lips beside their place", "as a share of the face's width; 0.01 is good", "0"),
+    "closed_recall": ("Lips closed when they should be", "as a share of the true closures", "1"),
+    "closed_precision": ("Closed only then", "as a share of the closures drawn", "1"),
+    "seam_soft": ("Border of the new region", "step in colour that was added, of 255; above 2 can be seen", "0"),
+    "seam_exact": ("The same, pasted without blending", "for comparison (--border exact)", "0"),
+}
+_COLOURS = ("#1f6fb4", "#3ca05a", "#c8641e", "#7a4fa3", "#808080")
+
+_SECTION = """{begin}
+<h2>How well it learnt to speak</h2>
+<p class="verdict">{verdict}</p>
+<h3>What it makes of sound it has never heard</h3>
+<p>The last {held:.1f} seconds of the film were never shown while it learnt. Above: what the camera saw. Below: what the
+avatar drew for the same sound, from another picture of the person.</p>
+<img alt="true pictures above, drawn ones below" src="data:image/jpeg;base64,{sheet}">
+<h3>Measured there</h3>
+<table><tr><th>What</th>{heads}<th>best</th><th>meaning</th></tr>{rows}</table>
+{others}
+<h3>How it learnt</h3>
+{curves}
+<p>{facts}</p>
+<h3>What would make it better</h3><ul>{advice}</ul>
+{end}
+"""
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> str:
+    """How good the avatar is, in a few sentences for somebody who never trained a network."""
+    own = figures["own sound"]
+    sentences = [_lips_sentence(own["lip_gap_r"], _best(figures, "lip_gap_r"))]
+    if _less(own["psnr"], _best(figures, "psnr")):
+        sentences.append("The mouth is less like the true one than what costs nothing: it has learnt too little.")
+    if _less(own["sharpness"], SOFT):
+        sentences.append("The mouth is softer than the rest of the face.")
+    if _less(own.get("lip_gap_amplitude"), MUMBLES):
+        sentences.append("The lips move less than they should.")
+    if not training["expert"]["used"]:
+        sentences.append("The film was too short or too varied to teach a judge of lip sync, so none watched.")
+    return " ".join(sentences)
+
+
+def _best(figures: dict[str, Figures], key: str) -> float | None:
+    """The best of what costs nothing."""
+    known = [value for name in _FREE if (value := figures[name].get(key)) is not None]
+    return max(known, default=None)
+
+
+def _lips_sentence(r: float | None, free: float | None) -> str:
+    if r is None:
+        return "Whether the lips follow the sound could not be measured: no face was found in what was drawn."
+    if _less(r, free):
+        return f"The lips follow the sound no better (r {r:.2f}) than pictures that never heard it (r {free:.2f})."
+    if r < FOLLOWS:
+        return f"The lips hardly follow the sound (r {r:.2f}): this is not ready to be shown."
+    if r < FOLLOWS_WELL:
+        return f"The lips follow the sound roughly (r {r:.2f})."
+    return f"The lips follow the sound well (r {r:.2f})."
+
+
+def _less(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value < limit
+
+
+def advice(figures: dict[str, Figures], training: dict[str, Any]) -> list[str]:
+    """What to do, most useful first."""
+    own, silence = figures["own sound"], figures["silence"]
+    seconds = training["training_frames"] / 25
+    found = []
+    if seconds < 90:
+        found.append(
+            f"It learnt from {seconds:.0f} seconds. Two to five minutes make the largest difference: every sound "
+            "should come in many words."
+        )
+    if training["device"] == "cpu" or training["minutes"] < 30 or _less(own["sharpness"], SOFT):
+        found.append(
+            f"It saw {training['pictures']} pictures in {training['seconds'] / 60:.0f} minutes. A good avatar takes "
+            "50,000 or more: train longer (--minutes), or on a graphics card (docs/create.md tells how)."
+        )
+    if _less(own["lip_gap_r"], FOLLOWS_WELL):
+        found.append("If longer training does not help: a quieter room, and the face straight to the camera.")
+    if _less(SEEN_BORDER, own["seam_soft"]):
+        found.append("A border may be seen: keep hands, collar and hair away from mouth and chin while filming.")
+    if _less(0.02, silence["gap_99"]):
+        found.append("The lips do not close in pauses: begin and end the film with closed lips, and pause in between.")
+    return found or ["Nothing in the figures asks for it. Look at a film of it speaking before you show it."]
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+def with_training(
+    page: str | None, name: str, figures: dict[str, Figures], training: dict[str, Any], sheet: Path
+) -> str:
+    """The film report with the training's part in it, instead of an older one; a page of its own if there is none."""
+    if page is None:
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title><body></body></html>'
+    page = re.sub(f"{_BEGIN}.*?{_END}\n?", "", page, flags=re.DOTALL)
+    section = _section(figures, training, sheet)
+    return page.replace("</body>", f"{section}</body>")
+
+
+def _section(figures: dict[str, Figures], training: dict[str, Any], sheet: Path) -> str:
+    columns = _columns(figures, training)
+    shown = [name for name in _COLUMNS if name in columns]
+    return _SECTION.format(
+        begin=_BEGIN,
+        end=_END,
+        verdict=escape(training_verdict(figures, training)),
+        held=training["held_out"]["frames"] / 25,
+        sheet=base64.b64encode(sheet.read_bytes()).decode("ascii"),
+        heads="".join(f"<th>{escape(_COLUMN_NAMES[name])}</th>" for name in shown),
+        rows="".join(_row(key, [columns[name] for name in shown]) for key in _ROWS),
+        others=_others(figures, training),
+        curves=_curves(training["phases"]),
+        facts=escape(_facts(training)),
+        advice="".join(f"<li>{escape(sentence)}</li>" for sentence in advice(figures, training)),
+    )
+
+
+def _columns(figures: dict[str, Figures], training: dict[str, Any]) -> dict[str, Figures]:
+    """Figures by column; plain training has those that need no finished frames."""
+    plain = training["scores"].get("plain L1")
+    return figures | ({"plain L1": plain} if plain else {})
+
+
+def _row(key: str, columns: Sequence[Figures]) -> str:
+    what, meaning, best = _ROWS[key]
+    cells = "".join(f"<td>{_written(column.get(key))}</td>" for column in columns)
+    return f"<tr><td>{escape(what)}</td>{cells}<td>{best}</td><td>{escape(meaning)}</td></tr>"
+
+
+def _written(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
+    """Foreign sound, silence, another voice, and the judge of lip sync, as sentences."""
+    other, silence, expert = figures["other sound"], figures["silence"], training["expert"]
+    voice = training["scores"].get("another voice")
+    sentences = [
+        f"Somebody else's sentence over two parts of the film: r {_written(other['same_lips_r'])} between the lips of "
+        "both (best 1: the sound alone moves them), at most "
+        f"r {_written(other['template_lips_r'])} with what they did in the film (best 0).",
+        f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit 2 "
+        f"%) and move by {_percent(silence['step_99'])} from frame to frame (limit 0.5 %).",
+    ]
+    if voice:
+        sentences.append(
+            f"The same sentences in another voice, never practised: {_written(voice['psnr'])} dB, lips follow by r "
+            f"{_written(voice['lip_gap_r'])}."
+        )
+    if expert["accuracy"] is None:
+        sentences.append("A judge of lip sync could not be taught: there was too little to compare.")
+    else:
+        used = "it was used" if expert["used"] else f"below {expert['needed']:.0%} it is not used"
+        sentences.append(f"The judge of lip sync is right in {expert['accuracy']:.0%} of held-out comparisons: {used}.")
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def _facts(training: dict[str, Any]) -> str:
+    base = {
+        "none": "It began from nothing.",
+        "ear": "It began with the built-in presenter's ear, which knows many voices.",
+        "whole generator": "It began from another avatar.",
+    }[training["base"]]
+    references = sorted(set(training["references"]))
+    return (
+        f"{training['pictures']} pictures in {training['seconds'] / 60:.1f} minutes on {training['device']}, generator "
+        f"{training['width']}. {base} References while it was measured: template frames "
+        f"{', '.join(map(str, references[:12]))}{' and others' if len(references) > 12 else ''}, never the one scored."
+    )
+
+
+# --- curves ---------------------------------------------------------------------------------------------------------
+def _curves(phases: Sequence[dict[str, Any]]) -> str:
+    """The errors while it learnt, each phase by its own scale, and the held-out scores."""
+    errors = [(p["name"], p["curve"]) for p in phases if len(p["curve"]) > 1]
+    scores = [(p["name"], p["scores"]) for p in phases if len(p["scores"]) > 1]
+    return (
+        "<p>The error should fall; each line is one lesson, from its worst to its best.</p>"
+        + _chart(errors, "error while learning")
+        + ("<p>The score on what it never saw should rise.</p>" + _chart(scores, "held-out score") if scores else "")
+    )
+
+
+def _chart(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], label: str) -> str:
+    """Inline SVG: every line from its first to its last step, each by its own scale, with a legend."""
+    drawn, names = [], []
+    for number, (name, points) in enumerate(lines):
+        colour = _COLOURS[number % len(_COLOURS)]
+        low, high = min(y for _, y in points), max(y for _, y in points)
+        first, last = points[0][0], points[-1][0]
+        path = " ".join(
+            f"{10 + 580 * (x - first) / max(last - first, 1):.1f},{10 + 120 * (high - y) / max(high - low, 1e-12):.1f}"
+            for x, y in points
+        )
+        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        text = f"{escape(name)}: {points[0][1]:.3f} to {points[-1][1]:.3f}"
+        names.append(f'<text x="{10 + 145 * number}" y="152" font-size="10" fill="{colour}">{text}</text>')
+    return (
+        f'<svg viewBox="0 0 600 160" role="img" aria-label="{escape(label)}" style="width:100%">'
+        f'<rect x="10" y="10" width="580" height="120" fill="none" stroke="#ddd"/>{"".join(drawn + names)}</svg>'
+    )

@@ -1,0 +1,217 @@
+"""Weights to start from: another avatar's generator, or the ear (the audio branch) of an exported one.
+
+An exported network has its batch norms folded into the convolutions. To be trained further it needs them back: each is
+given the statistics that this person's own pictures and sound cause, and the scale and shift that undo them, so that
+the network says the same as before. The stem's last convolution, which `models.lean` folds into its readers, comes back
+as one that hands its input on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
+from lipwright.models.generator import CHANNELS, Generator, Width
+from lipwright.runtimes.torch import load_generator
+from lipwright.training.loop import MouthMap
+
+Weights = dict[str, npt.NDArray[np.float16]]
+
+#: The audio branch's names begin with it.
+EAR = "audio_model."
+#: The stem, and who reads it, by their names.
+_STEM = "inc.inconv.0.conv"
+_STEM_READERS = ("down1.maxpool_conv.0.double_conv.0.conv.0", "up5.conv.double_conv.0.conv.0")
+#: What only a generator that was not folded has.
+_UNFOLDED = ".running_mean"
+#: Behind the names of weights that are stored rounded.
+_ROUNDED = ".fp16"
+#: Ridge of the fit of the mouth map to what the ear says, as a share of the code's variance.
+_RIDGE = 0.1
+
+
+def exported_weights(model: Path, ear_only: bool = False) -> Weights:
+    """The folded weights of an exported generator (ONNX) by their names, rounded to fp16.
+
+    Args:
+        model: the .onnx file.
+        ear_only: the audio branch alone.
+
+    Raises:
+        AvatarError: the file is no generator that lipwright exported.
+        MissingExtraError: onnx is not installed.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("onnx", "train") from error
+    try:
+        graph = onnx.load(str(model)).graph
+    except (OSError, ValueError, DecodeError) as error:
+        raise AvatarError(f"{model} cannot be read as ONNX: {error}") from error
+    stored = {t.name.removesuffix(_ROUNDED): t for t in graph.initializer}
+    stored = {name: t for name, t in stored.items() if name.endswith((".weight", ".bias"))}
+    if not any(name.startswith(EAR) for name in stored):
+        raise AvatarError(f"{model} was not exported by lipwright: its weights have other names")
+    return {
+        name: numpy_helper.to_array(tensor).astype(np.float16)
+        for name, tensor in stored.items()
+        if name.startswith(EAR) or not ear_only
+    }
+
+
+def whole_weights(weights: Path) -> dict[str, npt.NDArray[Any]]:
+    """All weights of a generator from its ``.pth`` file, by their names.
+
+    Raises:
+        AvatarError: the file is missing or damaged.
+        ContractError: it holds something else.
+    """
+    return {name: value.numpy() for name, value in load_generator(weights).state_dict().items()}
+
+
+def is_whole(base: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Whether a base is a whole generator and not an ear alone."""
+    return any(not name.startswith(EAR) for name in base)
+
+
+def base_width(base: Mapping[str, npt.NDArray[Any]]) -> Width:
+    """How wide the generator is that a base comes from.
+
+    Raises:
+        LipwrightError: no generator is so wide.
+    """
+    channels = base[f"{EAR}conv7.conv.6.weight"].shape[0]
+    for width, each in CHANNELS.items():
+        if each[-1] == channels:
+            return width
+    raise LipwrightError(f"the base ends in {channels} channels; known are {[c[-1] for c in CHANNELS.values()]}")
+
+
+def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]], images: Tensor, audio: Tensor) -> None:
+    """Give ``generator`` a base; what the base does not hold stays as it is.
+
+    Args:
+        generator: of the base's width; changed in place.
+        base: as `exported_weights` or `whole_weights` gives it.
+        images: [B, 6, S, S] some of the person's own pictures; not looked at where the base is an ear alone.
+        audio: [B, 32, 16, 16] some of the person's own sound.
+
+    Raises:
+        LipwrightError: the base is of another width or lacks weights.
+    """
+    if any(name.endswith(_UNFOLDED) for name in base):
+        _take_unfolded(generator, base)
+    elif is_whole(base):
+        _take_folded(generator, _with_stem(generator, base), [images, audio])
+    else:
+        ear = {name.removeprefix(EAR): value for name, value in base.items()}
+        _take_folded(generator.audio_model, ear, [audio])
+
+
+def _take_unfolded(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
+    try:
+        generator.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in base.items()})
+    except RuntimeError as error:
+        raise LipwrightError(f"the base does not fit a generator of width {generator.width}: {error}") from error
+
+
+def _take_folded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]], inputs: list[Tensor]) -> None:
+    pairs = _pairs(network)
+    for name, conv, norm in pairs:
+        weight, bias = (_stored(base, f"{name}.{part}") for part in ("weight", "bias"))
+        if weight.shape != conv.weight.shape:
+            raise LipwrightError(
+                f"the base does not fit: {name} is {list(weight.shape)}, not {list(conv.weight.shape)}"
+            )
+        with torch.no_grad():
+            conv.weight.copy_(weight)
+            if conv.bias is not None:
+                conv.bias.copy_(bias if norm is None else torch.zeros_like(bias))
+        if norm is not None:
+            norm.register_forward_pre_hook(_undoing(bias), prepend=True)
+    with torch.no_grad():
+        network.eval()
+        network(*inputs)
+        network.train()
+    for _, _, norm in pairs:
+        if norm is not None:
+            norm._forward_pre_hooks.clear()
+
+
+def _pairs(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
+    """Every convolution by name, with the batch norm that was registered right after it, if any."""
+    pairs: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
+    for parent_name, parent in network.named_modules():
+        for (name, child), (_, after) in pairwise([*parent.named_children(), ("", None)]):
+            if isinstance(child, nn.Conv2d):
+                norm = after if isinstance(after, nn.BatchNorm2d) else None
+                pairs.append((f"{parent_name}.{name}".removeprefix("."), child, norm))
+    return pairs
+
+
+def _with_stem(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """A folded base with the stem's last convolution in its place again.
+
+    It hands its inputs on in its first channels; the others keep what a new generator has there, and nobody listens to
+    them yet, so the network says the same as before.
+    """
+    whole = dict(base)
+    last = f"{_STEM}.6.weight"
+    if last in whole:
+        return whole
+    for part in ("weight", "bias"):
+        whole[f"{_STEM}.3.{part}"] = whole.pop(f"{_STEM}.2.{part}")
+    passing = generator.state_dict()[last].cpu().numpy().copy()
+    channels, handed_on = passing.shape[:2]
+    passing[:handed_on] = np.eye(handed_on)[:, :, None, None]
+    whole[last], whole[f"{_STEM}.6.bias"] = passing, np.zeros(channels, np.float32)
+    for name in _STEM_READERS:
+        weight = whole[f"{name}.weight"]
+        whole[f"{name}.weight"] = np.pad(weight, ((0, 0), (0, channels - handed_on), (0, 0), (0, 0)))
+    return whole
+
+
+def _stored(base: Mapping[str, npt.NDArray[Any]], name: str) -> Tensor:
+    if name not in base:
+        raise LipwrightError(f"the base lacks {name}: give an avatar that lipwright exported")
+    return torch.from_numpy(base[name].astype(np.float32))
+
+
+def _undoing(bias: Tensor) -> Any:
+    """A hook that sets a batch norm up, when its first input comes by, so that it only adds ``bias``."""
+
+    def set_up(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), unbiased=False)
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.data.copy_(torch.sqrt(variance + norm.eps))
+        norm.bias.data.copy_(mean + bias)
+
+    return set_up
+
+
+@torch.no_grad()
+def speak_like(mouth_map: MouthMap, generator: Generator, audio: Tensor, mouth: Tensor) -> None:
+    """Begin the mouth map where the ear speaks already: ridge regression of what it says on the mouth code."""
+    generator.eval()
+    said = generator.audio_model(audio).mean(dim=(2, 3)).double()
+    generator.train()
+    code = ((mouth - mouth_map.mean) / mouth_map.spread).double()
+    middle, level = code.mean(dim=0), said.mean(dim=0)
+    x, y = code - middle, said - level
+    gram = x.T @ x + _RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(gram, x.T @ y)
+    mouth_map.linear.weight.copy_(weights.T)
+    mouth_map.linear.bias.copy_(level - middle @ weights)

@@ -1,0 +1,170 @@
+"""The held-out time: what is asked there, what came of it, and what would have come of doing nothing.
+
+The reference is never the frame that is scored: it is the training frame nearest in pose, moved onto the pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lipwright import patch
+from lipwright.contract import ROI_SIZE, WINDOW_FUTURE, FloatArray, Rect, UInt8Array
+from lipwright.models.generator import Generator
+from lipwright.quality import MOUTH_MARGIN, lip_gap_correlation, mean_picture, psnr, sharpness_ratio, ssim
+from lipwright.training.data import Frames, References, to_tensor, windows
+from lipwright.training.pack import Pack
+from lipwright.training.sync import mouths
+
+#: Pictures drawn at a time.
+_BATCH = 8
+#: Strengths of the lip reader's ridge that are tried, as shares of the pictures' mean variance times their number.
+_RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+_FOLDS = 5
+#: Side of the grey mouth pictures it reads.
+_READ_SIZE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How near some pictures come to the true ones; means over the frames, mouth box only."""
+
+    psnr: float
+    """dB."""
+    ssim: float
+    sharpness: float
+    """1: as much fine detail as the truth."""
+    lip_gap_r: float
+    """Correlation of the opening of the lips, read from the pictures, with the true one; NaN: not measurable."""
+
+    @property
+    def total(self) -> float:
+        """What the best weights are chosen by: likeness and movement count alike."""
+        return self.ssim + (0.0 if np.isnan(self.lip_gap_r) else self.lip_gap_r)
+
+    def figures(self) -> dict[str, float | None]:
+        """For a JSON file: NaN, and the endless PSNR of the truth itself, become None."""
+        return {name: round(value, 4) if np.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+class LipReader:
+    """Reads how far lips are open from a picture of the mouth: ridge regression on this person's own frames.
+
+    A measure for machines that have no face mesh; `score`s of the true frames tell how good it is.
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        frames = pack.training_frames()
+        pictures = _readable(pack.rois[frames])
+        truth = pack.mouth[frames, 0].astype(np.float64)
+        self._mean, self._level = pictures.mean(axis=0), truth.mean()
+        centred, gaps = pictures - self._mean, truth - self._level
+        scale = float(np.square(centred).mean()) * len(frames)
+        ridges = [ridge * scale for ridge in _RIDGES]
+        best = min(ridges, key=lambda ridge: _left_out_error(centred, gaps, ridge))
+        self._weights = _ridge(centred, gaps, best)
+
+    def read(self, rois: UInt8Array) -> npt.NDArray[np.float64]:
+        """[N, 320, 320, 3] to [N]: the first channel of the mouth code."""
+        return np.asarray((_readable(rois) - self._mean) @ self._weights + self._level)
+
+
+def _readable(rois: UInt8Array) -> npt.NDArray[np.float64]:
+    """[N, 576] grey mouth pictures."""
+    grey = mouths(rois).astype(np.float64).mean(axis=3) / 255
+    part = grey.shape[1] // _READ_SIZE
+    return np.asarray(
+        grey.reshape(len(grey), _READ_SIZE, part, _READ_SIZE, part).mean(axis=(2, 4)).reshape(len(grey), -1)
+    )
+
+
+def _ridge(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], strength: float) -> npt.NDArray[np.float64]:
+    return np.asarray(np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y))
+
+
+def _left_out_error(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], strength: float) -> float:
+    """Mean square error on stretches of time that were not fitted."""
+    error = 0.0
+    for part in np.array_split(np.arange(len(y)), _FOLDS):
+        rest = np.setdiff1d(np.arange(len(y)), part)
+        error += float(np.square(x[part] @ _ridge(x[rest], y[rest], strength) - y[part]).sum())
+    return error / len(y)
+
+
+class HeldOut:
+    """Questions with known answers from the held-out time of a pack."""
+
+    def __init__(self, pack: Pack, most: int | None = None) -> None:
+        """``most`` limits the frames to the first so many; None: all of them."""
+        self.pack = pack
+        self.frames: Frames = pack.held_frames()[:most]
+        """[n]"""
+        references = References(pack, pack.training_frames())
+        self.references = [int(references.candidates(int(k))[0]) for k in self.frames]
+        self.nearest = np.stack(
+            [references.picture(int(k), j) for k, j in zip(self.frames, self.references, strict=True)]
+        )
+        """[n, 320, 320, 3] the references, moved onto the pose."""
+        self.truth: UInt8Array = pack.rois[self.frames]
+        self.boxes = [mouth_box(pack.landmarks[k, pack.lips]) for k in self.frames]
+        self._reader = LipReader(pack)
+
+    def images(self, rows: slice) -> Tensor:
+        """[m, 6, 320, 320] the generator's input for some of the frames."""
+        pairs = [
+            np.concatenate([seen, patch.masked(true)], axis=2)
+            for seen, true in zip(self.nearest[rows], self.truth[rows], strict=True)
+        ]
+        return to_tensor(np.stack(pairs))
+
+    def windows(self, version: int = 0) -> FloatArray:
+        """[n, 32, 16, 16] of one version of the sound, all of the future known."""
+        features = self.pack.features[version]
+        return windows(features, self.frames, np.full(len(self.frames), WINDOW_FUTURE), 0, len(features) - 1)
+
+    def score(self, pictures: UInt8Array) -> Score:
+        """Compare [n, 320, 320, 3] with the truth."""
+        both = list(zip(pictures, self.truth, self.boxes, strict=True))
+        gaps = self._reader.read(pictures)
+        return Score(
+            psnr=float(np.mean([psnr(a, b, box) for a, b, box in both])),
+            ssim=float(np.mean([ssim(a, b, box) for a, b, box in both])),
+            sharpness=float(np.mean([sharpness_ratio(a, b, box) for a, b, box in both])),
+            lip_gap_r=lip_gap_correlation(gaps, self.pack.mouth[self.frames, 0].astype(np.float64)).r,
+        )
+
+    def baselines(self) -> dict[str, Score]:
+        """What costs nothing (the nearest pose pasted in, the mean picture), and what the reader makes of the truth."""
+        mean = mean_picture(self.pack.rois[k] for k in self.pack.training_frames())
+        return {
+            "nearest pose": self.score(self.nearest),
+            "mean picture": self.score(np.repeat(mean[None], len(self.frames), axis=0)),
+            "truth": self.score(self.truth),
+        }
+
+
+def mouth_box(lips: FloatArray) -> Rect:
+    """The box of lips [n, 2] in ROI pixels with the margin every measure uses."""
+    low, high = lips.min(axis=0), lips.max(axis=0)
+    margin = MOUTH_MARGIN * (high - low)
+    x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
+    x2, y2 = np.ceil(np.minimum(high + margin, ROI_SIZE)).astype(int)
+    return Rect(int(x1), int(y1), int(x2), int(y2))
+
+
+@torch.inference_mode()
+def draw(generator: Generator, held: HeldOut, device: torch.device, version: int = 0) -> UInt8Array:
+    """[n, 320, 320, 3]: what a generator in eval mode makes of the held-out questions."""
+    heard = held.windows(version)
+    pictures = []
+    for first in range(0, len(heard), _BATCH):
+        rows = slice(first, first + _BATCH)
+        image = held.images(rows).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            output = generator(image, torch.from_numpy(heard[rows]).to(device))
+        pictures += [patch.from_output(each) for each in output.float().contiguous().cpu().numpy()]
+    return np.stack(pictures)

@@ -1,0 +1,496 @@
+"""The training of one person, from a pack to a generator, as a story from top to bottom.
+
+``expert``   Do lips and sound belong together? A small network learns it first; it is only listened to if it can tell.
+``draw``     The picture half learns to draw any mouth of this person from the mouth code.
+``listen``   The audio branch, the presenter's where that is possible, learns to say the code from this person's sound.
+``speak160`` Both together, on small pictures.
+``speak320`` The same at full size; the best weights by held-out time are kept.
+
+Everything is written into one folder. A training that was killed goes on from its last checkpoint, and ends with the
+same bits as one that was not (on the processor, with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lipwright.contract import UInt8Array
+from lipwright.errors import LipwrightError
+from lipwright.models.generator import Generator, Width
+from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
+from lipwright.training.base import base_width, is_whole, speak_like, take
+from lipwright.training.data import Ahead, Batch, Sampler, shrink
+from lipwright.training.held_out import HeldOut, Score, draw
+from lipwright.training.loop import (
+    OTHER_VOICES,
+    Checks,
+    LossOfStep,
+    Phase,
+    Record,
+    Student,
+    Trainer,
+    draw_loss,
+    listening,
+    on_device,
+)
+from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, picture_loss
+from lipwright.training.pack import Pack
+from lipwright.training.plan import Plan, make_plan
+from lipwright.training.speech import SpeechSampler, own_speech
+from lipwright.training.sync import TRUSTED, Features, SyncSampler, accuracy, expert_loss, held_accuracy, mouths
+
+log = logging.getLogger(__name__)
+
+#: What the losses count beside the picture's own.
+DETAIL, MOTION, SYNC, PERCEPTUAL = 0.5, 1.0, 0.02, 0.02
+#: Every so many steps the samples are clips of consecutive frames, for the losses that look at time.
+CLIP_EVERY = 4
+#: Fewest frames that can be learnt from, and fewest held-out ones that can be scored: 6 s and 1 s.
+FEWEST_FRAMES, FEWEST_HELD = 150, 25
+
+WEIGHTS, FIGURES, SHEET, PLAN = "generator.pth", "training.json", "sheet.jpg", "plan.json"
+#: Largest part of weights that travel in parts.
+PART_BYTES = 16 * 2**20
+_SHEET_MOMENTS, _SHEET_SIDE = 8, 200
+#: Windows of the person's own sound that a base's ear is fitted to; pictures and their side for a whole generator.
+_FIT_WINDOWS = 192
+_FIT_PICTURES, _FIT_SIZE = 24, 160
+#: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
+_PATIENCE = 1.25
+_GPU_WORKERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training has come."""
+
+    step: str
+    """What is done, in a few words."""
+    done: float
+    """Seconds of the plan."""
+    total: float
+    """Seconds of the whole plan, as measured before it began."""
+
+
+@dataclass(frozen=True)
+class _Teachers:
+    """What judges the pictures while they are learnt."""
+
+    expert: SyncExpert | None
+    perceptual: PerceptualLoss | None
+
+
+def train_person(
+    pack: Pack,
+    folder: Path,
+    *,
+    minutes: float = 30,
+    device: str = "cpu",
+    width: Width = "full",
+    plan: Plan | None = None,
+    baselines: bool = False,
+    others: Sequence[Features] = (),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a generator on ``pack``; called again after it was stopped, it goes on.
+
+    Args:
+        pack: the person.
+        folder: checkpoints and what comes of it: ``generator.pth``, ``training.json``, ``sheet.jpg``.
+        minutes: time to be taken; steps are planned to fit, measured on this machine.
+        device: ``cpu`` or ``cuda``.
+        width: of the generator.
+        plan: what to do instead of planning for ``minutes``; a plan in the folder goes before.
+        baselines: also train with plain L1 on as many pictures, which takes as long again.
+        others: features [M, 512] of other films, as wrong sounds for the sync expert.
+        progress: called after every step.
+
+    Returns:
+        What stands in ``training.json``.
+
+    Raises:
+        LipwrightError: too little to learn from, or no such device.
+    """
+    check_enough(pack)
+    _check_device(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    sampler = Sampler(pack, pack.training_frames(), seed=1)
+    plan = _settled(plan, pack, sampler, folder, width, device, minutes, progress)
+    torch.set_num_threads(plan.threads)
+    torch.backends.cudnn.benchmark = True
+    clock = _Clock(plan, baselines, progress)
+    expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
+    teachers = _Teachers(expert, PerceptualLoss.installed(torch.device(device)))
+    held = HeldOut(pack)
+    trainer = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
+    generator = trainer.average.generator
+    _save_weights(generator, folder / WEIGHTS)
+    pictures = draw(generator, held, trainer.device)
+    scores = {"own sound": held.score(pictures)}
+    if pack.trained_versions < len(pack.features):
+        scores["another voice"] = held.score(draw(generator, held, trainer.device, len(pack.features) - 1))
+    scores |= held.baselines()
+    if baselines:
+        plain = _train_plainly(pack, sampler, plan, folder, device, clock)
+        scores["plain L1"] = held.score(draw(plain, held, trainer.device))
+    if expert is not None:
+        expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
+    _save_sheet(held, pictures, folder / SHEET)
+    figures = _figures(pack, plan, trainer.records, scores, held, expert_figures, device, teachers)
+    _write_json(folder / FIGURES, figures)
+    return figures
+
+
+def check_enough(pack: Pack) -> None:
+    """Raise LipwrightError, with what to change, if a pack is too little to learn from."""
+    frames, held = len(pack.training_frames()), len(pack.held_frames())
+    if frames < FEWEST_FRAMES:
+        raise LipwrightError(
+            f"only {frames} frames can be learnt from, {FEWEST_FRAMES} are the least: film longer, two minutes are good"
+        )
+    if held < FEWEST_HELD:
+        raise LipwrightError(
+            f"only {held} frames at the film's end can be scored, {FEWEST_HELD} are the least: "
+            "film longer, and stay in the picture until the end"
+        )
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu" and not torch.cuda.is_available():
+        raise LipwrightError(f"torch finds no {device} device: use --device cpu, or install a CUDA build of torch")
+
+
+def _settled(
+    plan: Plan | None,
+    pack: Pack,
+    sampler: Sampler,
+    folder: Path,
+    width: Width,
+    device: str,
+    minutes: float,
+    progress: Callable[[Progress], None],
+) -> Plan:
+    """The plan in the folder, else the one that was given, else a new one; it is in the folder afterwards."""
+    path = folder / PLAN
+    if path.exists():
+        begun = Plan.load(path)
+        if plan is None and begun.minutes != minutes:
+            log.warning("going on as begun, for %g minutes: remove %s to begin anew", begun.minutes, folder)
+        return begun
+    if plan is None:
+        progress(Progress("measuring this machine", 0, minutes * 60))
+        plan = make_plan(pack, sampler, base_width(pack.base) if is_whole(pack.base) else width, device, minutes)
+    plan.save(path)
+    return plan
+
+
+class _Clock:
+    """Turns steps into progress."""
+
+    def __init__(self, plan: Plan, baselines: bool, progress: Callable[[Progress], None]) -> None:
+        phases = [plan.expert, *plan.phases, *(_plain_phases(plan) if baselines else [])]
+        self._costs = plan.costs | {"plain160": plan.costs["speak160"], "plain320": plan.costs["speak320"]}
+        self._before = {}
+        self._total = 0.0
+        for phase in phases:
+            self._before[phase.name] = self._total
+            self._total += phase.steps * self._costs[phase.name]
+        self._progress = progress
+
+    def __call__(self, phase: Phase, step: int, _record: Record) -> None:
+        done = self._before[phase.name] + step * self._costs[phase.name]
+        self._progress(Progress(f"{_WORDS[phase.name]}, step {step} of {phase.steps}", done, self._total))
+
+
+_WORDS = {
+    "expert": "do lips and sound fit",
+    "draw": "learning to draw the mouth",
+    "listen": "learning to listen",
+    "speak160": "learning to speak",
+    "speak320": "learning the details",
+    "plain160": "plain training to compare with",
+    "plain320": "plain training to compare with",
+}
+
+
+# --- the sync expert ------------------------------------------------------------------------------------------------
+def _train_expert(
+    pack: Pack, plan: Plan, folder: Path, device: str, clock: _Clock, others: Sequence[Features]
+) -> tuple[SyncExpert | None, dict[str, Any]]:
+    """An expert that can be trusted, or None; and what was found out."""
+    sampler = SyncSampler(pack, plan.seed + 2, others)
+    if not sampler.possible:
+        return None, {"used": False, "accuracy": None, "steps": 0}
+    torch.manual_seed(plan.seed)
+    trainer = Trainer(SyncExpert(), folder, device, plan.checkpoint_seconds, clock)
+    trainer.run(plan.expert, expert_loss(sampler, plan.expert.batch, trainer.device), lambda expert: expert)
+    expert = trainer.average
+    found = held_accuracy(expert, pack, trainer.device)
+    log.info("sync expert: %.3f of the held-out comparisons are right", found)
+    trusted = not math.isnan(found) and found >= TRUSTED
+    figures = {"used": trusted, "accuracy": _number(found), "needed": TRUSTED, "steps": plan.expert.steps}
+    return (expert if trusted else None), figures
+
+
+def _drawn_accuracy(
+    expert: SyncExpert, pack: Pack, held: HeldOut, pictures: UInt8Array, device: torch.device
+) -> float | None:
+    """What the expert thinks of the drawn held-out lips."""
+    first, last = pack.held_out
+    shown = pack.rois[first:last].copy()
+    shown[held.frames - first] = pictures
+    starts = pack.clips(held.frames, EXPERT_FRAMES) - first
+    return _number(accuracy(expert, mouths(shown), pack.features[0, first:last], starts, device))
+
+
+# --- the generator --------------------------------------------------------------------------------------------------
+def _train_generator(
+    pack: Pack,
+    sampler: Sampler,
+    plan: Plan,
+    folder: Path,
+    device: str,
+    clock: _Clock,
+    teachers: _Teachers,
+    held: HeldOut,
+) -> Trainer[Student]:
+    """Run all phases; the trainer's average holds the best weights afterwards."""
+    torch.manual_seed(plan.seed)
+    student = Student(pack, plan.width)
+    voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
+    has_ear = _begin(student, pack, sampler, voices)
+    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
+    watched = HeldOut(pack, plan.checked_frames)
+    for phase in plan.phases:
+        checks: Checks[Student] | None = None
+        if phase.name == "draw":
+            loss = _drawing(sampler, phase, trainer.device)
+        elif phase.name == "listen":
+            loss = listening(voices, phase, trainer.device)
+        else:
+            loss = _speaking(sampler, voices, phase, trainer.device, teachers)
+            checks = Checks(
+                math.ceil(phase.steps / plan.checks), lambda average: _check(average, watched, trainer.device)
+            )
+        slow = _ear if checks and has_ear else None
+        limit = _PATIENCE * phase.steps * plan.costs[phase.name]
+        trainer.run(phase, loss, _TRAINED.get(phase.name, _generator), checks, slow, limit)
+    trainer.load_best(max(plan.phases, key=lambda phase: trainer.records[phase.name].best))
+    return trainer
+
+
+def _check(average: Student, watched: HeldOut, device: torch.device) -> float:
+    return watched.score(draw(average.generator, watched, device)).total
+
+
+def _generator(student: Student) -> nn.Module:
+    return student.generator
+
+
+def _ear(student: Student) -> nn.Module:
+    return student.generator.audio_model
+
+
+#: What a phase trains, where it is not the generator.
+_TRAINED: dict[str, Callable[[Student], nn.Module]] = {"draw": lambda student: student, "listen": _ear}
+
+
+def _begin(student: Student, pack: Pack, sampler: Sampler, voices: SpeechSampler) -> bool:
+    """Give the student the pack's base; whether it has an ear now that knows many voices."""
+    if not pack.base:
+        return False
+    if base_width(pack.base) != student.generator.width:
+        log.info("the base is %s and not %s: starting from nothing", base_width(pack.base), student.generator.width)
+        return False
+    audio, mouth = voices.batch(0, _FIT_WINDOWS)
+    if is_whole(pack.base):
+        sample = sampler.batch(0, _FIT_PICTURES, _FIT_SIZE)
+        take(student.generator, pack.base, sample.x, sample.audio)
+    else:
+        take(student.generator, pack.base, torch.empty(0), audio)
+    speak_like(student.mouth_map, student.generator, audio, mouth)
+    return True
+
+
+def _drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
+    batches = Ahead(lambda step: sampler.batch(step, phase.batch, phase.size), _workers(device))
+    return lambda student, step: draw_loss(student, on_device(batches(step), device))
+
+
+def _speaking(
+    sampler: Sampler, voices: SpeechSampler, phase: Phase, device: torch.device, teachers: _Teachers
+) -> LossOfStep[Student]:
+    """Pictures from sound by all losses; every few steps in clips, so that time can be judged too."""
+    ear = listening(voices, replace(phase, batch=max(phase.batch // 2, 1)), device)
+
+    def make(step: int) -> Batch:
+        clips = None
+        if step % CLIP_EVERY == CLIP_EVERY - 1:
+            clips = sampler.clips(step, phase.batch, phase.size, EXPERT_FRAMES)
+        return clips or sampler.batch(step, phase.batch, phase.size)
+
+    batches = Ahead(make, _workers(device))
+
+    def loss(student: Student, step: int) -> Tensor:
+        batch = on_device(batches(step), device)
+        picture = student.generator(batch.x, batch.audio).float()
+        return _picture_error(picture, batch, teachers) + OTHER_VOICES * ear(student, step)
+
+    return loss
+
+
+def _picture_error(picture: Tensor, batch: Batch, teachers: _Teachers) -> Tensor:
+    error = picture_loss(picture, batch.y, batch.weight) + DETAIL * detail_loss(picture, batch.y, batch.weight)
+    if teachers.perceptual:
+        error = error + PERCEPTUAL * teachers.perceptual(picture, batch.y)
+    if batch.clip > 1:
+        error = error + MOTION * motion_loss(picture, batch.y, batch.weight, batch.clip)
+    if teachers.expert and batch.heard is not None:
+        shown = mouth_pictures(picture).reshape(-1, batch.clip, 3, MOUTH_SIZE, MOUTH_SIZE)
+        preference = teachers.expert.preference(shown, batch.heard[:, 0], batch.heard[:, 1])
+        error = error + SYNC * sync_loss(preference.float())
+    return error
+
+
+def _workers(device: torch.device) -> int:
+    """Threads that prepare pictures: on the processor they compete with the network."""
+    return 1 if device.type == "cpu" else _GPU_WORKERS
+
+
+# --- to compare with ------------------------------------------------------------------------------------------------
+def _plain_phases(plan: Plan) -> list[Phase]:
+    """As many pictures of each size, in phases without anything clever."""
+    small, large = plan.phases[-2:]
+    drawn = next(phase for phase in plan.phases if phase.name == "draw")
+    steps = small.steps + drawn.steps * drawn.batch // small.batch
+    return [replace(small, name="plain160", steps=steps), replace(large, name="plain320")]
+
+
+def _train_plainly(pack: Pack, sampler: Sampler, plan: Plan, folder: Path, device: str, clock: _Clock) -> Generator:
+    """The same network from nothing, by the plain mean of absolute differences."""
+    torch.manual_seed(plan.seed)
+    trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
+    for phase in _plain_phases(plan):
+        batches = Ahead(lambda step, p=phase: sampler.batch(step, p.batch, p.size), _workers(trainer.device))  # type: ignore[misc]
+
+        def loss(generator: Generator, step: int, batches: Ahead[Batch] = batches) -> Tensor:
+            batch = on_device(batches(step), trainer.device)
+            error: Tensor = (generator(batch.x, batch.audio).float() - batch.y).abs().mean()
+            return error
+
+        trainer.run(phase, loss, lambda generator: generator)
+    return trainer.average
+
+
+# --- what comes of it -----------------------------------------------------------------------------------------------
+def _save_weights(generator: Generator, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(generator.state_dict(), part)
+    part.replace(path)
+
+
+def _save_sheet(held: HeldOut, pictures: UInt8Array, path: Path) -> None:
+    """Moments of the held-out time: the truth above what was drawn."""
+    chosen = np.linspace(0, len(pictures) - 1, _SHEET_MOMENTS).astype(int)
+    rows = [np.concatenate([shrink(each[k], _SHEET_SIDE) for k in chosen], axis=1) for each in (held.truth, pictures)]
+    part = path.with_name(f"part-{path.name}")
+    cv2.imwrite(str(part), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    part.replace(path)
+
+
+def _figures(
+    pack: Pack,
+    plan: Plan,
+    records: dict[str, Record],
+    scores: dict[str, Score],
+    held: HeldOut,
+    expert: dict[str, Any],
+    device: str,
+    teachers: _Teachers,
+) -> dict[str, Any]:
+    phases = [
+        asdict(phase) | {"curve": r.curve, "scores": r.scores, "seconds": round(r.seconds, 1)}
+        for phase, r in ((phase, records[phase.name]) for phase in plan.phases)
+    ]
+    done = {p["name"]: int(p["curve"][-1][0]) for p in phases}
+    return {
+        "minutes": plan.minutes,
+        "seconds": round(sum(r.seconds for r in records.values()), 1),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "threads": plan.threads,
+        "width": plan.width,
+        "base": _base_name(pack, plan),
+        "pictures": sum(done[phase.name] * phase.batch for phase in plan.phases if phase.size),
+        "training_frames": len(pack.training_frames()),
+        "held_out": {"first": pack.held_out[0], "stop": pack.held_out[1], "frames": len(held.frames)},
+        "references": held.references,
+        "perceptual_loss": teachers.perceptual is not None,
+        "expert": expert,
+        "scores": {name: score.figures() for name, score in scores.items()},
+        "phases": phases,
+    }
+
+
+def _base_name(pack: Pack, plan: Plan) -> str:
+    """What was begun from: ``whole generator``, ``ear`` or ``none``."""
+    if not pack.base or base_width(pack.base) != plan.width:
+        return "none"
+    return "whole generator" if is_whole(pack.base) else "ear"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.replace(path)
+
+
+# --- weights that travel --------------------------------------------------------------------------------------------
+def split(path: Path) -> list[Path]:
+    """Write a file again in parts of at most 16 MiB, ``NAME.000`` and so on, and ``NAME.sha256``; the parts."""
+    data = path.read_bytes()
+    parts = []
+    for number, first in enumerate(range(0, len(data), PART_BYTES)):
+        part = path.with_name(f"{path.name}.{number:03d}")
+        part.write_bytes(data[first : first + PART_BYTES])
+        parts.append(part)
+    path.with_name(f"{path.name}.sha256").write_text(hashlib.sha256(data).hexdigest(), encoding="ascii")
+    return parts
+
+
+def joined(path: Path) -> Path:
+    """``path``, put together from its parts if it is not there.
+
+    Raises:
+        LipwrightError: there is neither, or a part is missing or damaged.
+    """
+    if path.exists():
+        return path
+    parts = sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
+    hash_file = path.with_name(f"{path.name}.sha256")
+    if not parts or not hash_file.exists():
+        raise LipwrightError(f"{path.parent} holds no trained weights: let `python -m lipwright.training` finish there")
+    data = b"".join(part.read_bytes() for part in parts)
+    if hashlib.sha256(data).hexdigest() != hash_file.read_text(encoding="ascii").strip():
+        raise LipwrightError(f"the parts of {path} are not complete or damaged: copy all of them again")
+    whole = path.with_suffix(".part")
+    whole.write_bytes(data)
+    whole.replace(path)
+    return path

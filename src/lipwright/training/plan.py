@@ -1,0 +1,163 @@
+"""What a training does in the time it is given: the phases, fitted to how fast this machine is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lipwright.errors import LipwrightError
+from lipwright.models.generator import Width
+from lipwright.models.sync_expert import SyncExpert
+from lipwright.training.data import Sampler
+from lipwright.training.loop import LossOfStep, Phase, Student, Taught, Trainer, listening, speaking
+from lipwright.training.pack import Pack
+from lipwright.training.speech import SpeechSampler, own_speech
+from lipwright.training.sync import SyncSampler, expert_loss
+
+#: Shares of the time that is given. What is left is for the scores at the end and for the unforeseen.
+SHARES = {"expert": 0.05, "draw": 0.24, "listen": 0.06, "speak160": 0.27, "speak320": 0.28}
+#: Share of a phase's time that checks on held-out time may take, and the most checks.
+_CHECKING = 0.1
+_MOST_CHECKS = 8
+#: Held-out frames that a check looks at.
+CHECKED_FRAMES = 48
+#: Fewest steps of a phase, and the most of those whose errors stop falling early.
+_FEWEST = 4
+_MOST = {"expert": 3000, "listen": 4000}
+#: A picture drawn without learning, as a share of one that is learnt from.
+_DRAWN = 0.35
+#: Checkpoints are this far apart, at most, in seconds, and as a share of the time.
+_CHECKPOINT = (120.0, 0.05)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what a training does. The same plan gives the same weights on the same machine."""
+
+    width: Width
+    expert: Phase
+    """The sync expert's own training."""
+    phases: tuple[Phase, ...]
+    """draw, listen, speak160, speak320."""
+    costs: dict[str, float]
+    """Seconds a step of each phase takes, measured on a few."""
+    checks: int
+    """How often each ``speak`` phase is scored on held-out time."""
+    checked_frames: int
+    """Held-out frames looked at for that."""
+    minutes: float
+    """The time that was given."""
+    checkpoint_seconds: float
+    """Time between two checkpoints."""
+    threads: int
+    """Of the processor; another number gives other last bits."""
+    seed: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """How long the phases should take."""
+        return sum(phase.steps * self.costs[phase.name] for phase in (self.expert, *self.phases))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; the file appears when it is whole."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read what ``save`` wrote.
+
+        Raises:
+            LipwrightError: the file is something else.
+        """
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values["expert"] = Phase(**values["expert"])
+            values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
+            return cls(**values)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise LipwrightError(
+                f"{path} is no plan of a training ({error}): remove its folder and begin anew"
+            ) from error
+
+
+def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: float) -> Plan:
+    """Measure this machine on a few steps and share the time out.
+
+    Raises:
+        LipwrightError: there is not even time for a handful of steps.
+    """
+    began = time.monotonic()
+    large = device != "cpu"
+    expert = Phase("expert", size=0, batch=64, steps=0, rate=2e-3)
+    phases = (
+        Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=1.5e-3),
+        Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=1e-3),
+        Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=8e-4),
+        Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=6e-4),
+    )
+    costs = _measured(pack, sampler, phases, width, device) | {"expert": _measured_expert(pack, expert, device)}
+    seconds = minutes * 60 - (time.monotonic() - began)
+    if seconds < _FEWEST * sum(costs.values()):
+        raise LipwrightError(
+            f"{minutes:g} minutes are too few on this machine, whose steps take up to {max(costs.values()):.1f} s: "
+            "give more --minutes"
+        )
+    fitted = [_fitted(phase, seconds, costs[phase.name]) for phase in (expert, *phases)]
+    frames = min(CHECKED_FRAMES, len(pack.held_frames()))
+    check = frames * costs["speak320"] / phases[-1].batch * _DRAWN
+    checks = math.floor(_CHECKING * fitted[-1].steps * costs["speak320"] / check) if check else 1
+    return Plan(
+        width=width,
+        expert=fitted[0],
+        phases=tuple(fitted[1:]),
+        costs=costs,
+        checks=min(max(checks, 1), _MOST_CHECKS),
+        checked_frames=frames,
+        minutes=minutes,
+        checkpoint_seconds=min(_CHECKPOINT[0], _CHECKPOINT[1] * minutes * 60),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
+    steps = max(int(SHARES[phase.name] * seconds / cost), _FEWEST)
+    return replace(phase, steps=min(steps, _MOST.get(phase.name, steps)))
+
+
+def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str) -> dict[str, float]:
+    """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
+    costs = {}
+    voices = SpeechSampler(own_speech(pack), seed=0)
+    trainer = Trainer(Student(pack, width), Path(), device)
+    for planned in phases:
+        phase = replace(planned, steps=2)
+        sound = phase.name == "listen"
+        loss = listening(voices, phase, trainer.device) if sound else speaking(sampler, voices, phase, trainer.device)
+        costs[phase.name] = _second_step(trainer, phase, loss)
+    return costs
+
+
+def _measured_expert(pack: Pack, planned: Phase, device: str) -> float:
+    """Seconds a step of the sync expert takes, or would take if the film were long enough."""
+    samples = SyncSampler(pack, seed=0)
+    if not samples.possible:
+        return 1.0
+    phase = replace(planned, steps=2)
+    trainer = Trainer(SyncExpert(), Path(), device)
+    return _second_step(trainer, phase, expert_loss(samples, phase.batch, trainer.device))
+
+
+def _second_step(trainer: Trainer[Taught], phase: Phase, loss: LossOfStep[Taught]) -> float:
+    optimizer = trainer.optimizer(phase, trainer.student)
+    for step in range(phase.steps):
+        began = time.monotonic()
+        trainer.learn(phase, step, loss, optimizer)
+    return time.monotonic() - began

@@ -1,0 +1,335 @@
+"""From a film to a speaking avatar: the walk, what it writes down, and what it says to somebody who cannot train."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from avatars import tiny_encoder
+from lipwright import cli
+from lipwright.avatar import Avatar
+from lipwright.contract import UInt8Array
+from lipwright.create import Created, Step, create, train_avatar, training_folder
+from lipwright.create.report import Figures, advice, training_verdict, with_training
+from lipwright.errors import AvatarError, LipwrightError
+from lipwright.prepare import prepare
+from lipwright.render import render
+from lipwright.training.loop import Phase
+from lipwright.training.pack import Pack
+from lipwright.training.person import PLAN, train_person
+from lipwright.training.plan import Plan
+from media import write_film
+from talking import SPEECH, at, face, openings, speech
+
+FRAMES = 110
+TINY = Plan(
+    width="mobile",
+    expert=Phase("expert", 0, 8, 3, 2e-3),
+    phases=(
+        Phase("draw", 160, 1, 2, 1e-3),
+        Phase("listen", 0, 2, 2, 1e-3),
+        Phase("speak160", 160, 1, 4, 1e-3),
+        Phase("speak320", 320, 1, 1, 1e-3),
+    ),
+    costs=dict.fromkeys(("expert", "draw", "listen", "speak160", "speak320"), 1000.0),
+    checks=1,
+    checked_frames=10,
+    minutes=60,
+    checkpoint_seconds=0,
+    threads=1,
+)
+
+
+def pictures(frames: int) -> Iterator[UInt8Array]:
+    for k, opening in enumerate(openings(speech(frames))):
+        yield at(face(float(opening)), 6 * np.sin(k / 9), 0)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film of six seconds is enough, a few copies of its sound, and few frames of other sounds."""
+    monkeypatch.setattr("lipwright.training.person.FEWEST_FRAMES", 60)
+    monkeypatch.setattr("lipwright.training.person.FEWEST_HELD", 10)
+    monkeypatch.setattr("lipwright.training.collect._COPIES", (2, 2))
+    monkeypatch.setattr("lipwright.create.measure.FOREIGN_FRAMES", 12)
+    monkeypatch.setattr("lipwright.create.measure.SILENT_FRAMES", 6)
+
+
+@dataclass(frozen=True)
+class Made:
+    film: Path
+    out: Path
+    created: Created
+    steps: list[Step]
+    stopped: list[str]
+    """At which steps the walk was stopped before it came to its end."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """A film made into an avatar by a walk that is stopped while it trains and while it measures."""
+    folder = tmp_path_factory.mktemp("made")
+    film = write_film(folder / "me.mp4", pictures(FRAMES), 25, samples=speech(FRAMES)[:, None])
+    out = folder / "me.avatar"
+    with pytest.MonkeyPatch.context() as patched:
+        small.__wrapped__(patched)  # type: ignore[attr-defined]
+        prepare(film, out, audio_encoder=tiny_encoder(folder / "encoder.onnx"))
+        run = training_folder(out) / "run"
+        run.mkdir(parents=True)
+        TINY.save(run / PLAN)
+        stopped = []
+        for word in ("changing", "speak", "measuring"):
+
+            def stop(step: Step, word: str = word) -> None:
+                if word in step.step:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                create(film, out, progress=stop)
+            stopped.append(word)
+        steps: list[Step] = []
+        yield Made(film, out, create(film, out, progress=steps.append), steps, stopped)
+
+
+def test_the_avatar_is_whole_and_speaks(made: Made) -> None:
+    avatar = Avatar.open(made.out)
+    assert avatar.verify() == [] and avatar.missing() == []
+    assert not training_folder(made.out).exists()
+    frames = [frame for _, frame in zip(range(5), render(avatar, SPEECH), strict=False)]
+    assert len(frames) == 5 and frames[0].image.shape == (400, 400, 3)
+    record = avatar.manifest.models.generator
+    assert record is not None and record.parity is not None and record.width == "mobile"
+    assert "your" in record.licence and "pictures" in record.origin
+
+
+def test_the_figures_stand_in_the_manifest_beside_their_baselines(made: Made) -> None:
+    figures = made.created.trained.avatar.manifest.figures
+    quality = figures["quality"]
+    assert isinstance(quality, dict)
+    assert set(quality) == {"own sound", "nearest pose", "mean picture", "other sound", "silence"}
+    own = quality["own sound"]
+    assert isinstance(own, dict) and {"psnr", "lip_gap_r", "seam_soft", "seam_exact", "closed_recall", "lmd"} <= set(
+        own
+    )
+    training = figures["training"]
+    assert isinstance(training, dict) and training["pictures"] == 2 + 4 + 1
+    assert figures["film_seconds"] == FRAMES / 25
+    json.dumps(figures, allow_nan=False)
+
+
+def test_the_report_shows_film_and_training(made: Made) -> None:
+    page = made.created.trained.report.read_text(encoding="utf-8")
+    assert "Film report" in page and "How well it learnt to speak" in page
+    assert made.created.trained.verdict in page
+    assert page.count("<svg") >= 2 and page.count("data:image/jpeg") == 2
+    assert not re.search(r"(src|href)=\"http", page)
+
+
+def test_progress_names_what_is_done(made: Made) -> None:
+    names = {step.step.partition(",")[0] for step in made.steps}
+    assert {"measuring", "checking every file", "letting it say something else"} <= names
+    assert made.stopped == ["changing", "speak", "measuring"]
+
+
+def test_a_finished_avatar_is_kept(made: Made) -> None:
+    with pytest.raises(AvatarError, match="--force"):
+        create(made.film, made.out)
+    assert Avatar.open(made.out).generator is not None
+
+
+def test_another_films_avatar_is_not_trained_on(made: Made, tmp_path: Path) -> None:
+    other = write_film(tmp_path / "you.mp4", pictures(30), 25, samples=speech(30)[:, None])
+    with pytest.raises(AvatarError, match="--force"):
+        create(other, made.out)
+
+
+@pytest.mark.slow
+def test_a_trained_avatar_goes_on_from_itself_and_its_training_may_happen_elsewhere(made: Made, tmp_path: Path) -> None:
+    avatar = Avatar.open(made.out)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["train", str(made.out), "--base", str(made.out), "--pack", str(tmp_path / "pack.npz")])
+    assert left.value.code == 0
+    pack = Pack.load(tmp_path / "pack.npz")
+    assert any(name.startswith("up5.") for name in pack.base)
+    elsewhere = tmp_path / "run"
+    train_person(pack, elsewhere, plan=TINY)
+    result = train_avatar(avatar, trained=elsewhere)
+    assert result.training["base"] == "whole generator"
+    assert result.avatar.manifest.models.generator is not None
+    page = result.report.read_text(encoding="utf-8")
+    assert page.count("How well it learnt to speak") == 1
+
+
+def test_a_film_too_short_is_told_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipwright.training.person.FEWEST_FRAMES", 150)
+    film = write_film(tmp_path / "short.mp4", pictures(40), 25, samples=speech(40)[:, None])
+    with pytest.raises(LipwrightError, match="film longer, two minutes are good"):
+        create(film, tmp_path / "short.avatar")
+
+
+def test_a_silent_film_is_told_what_to_change(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "silent.mp4", pictures(40), 25)
+    with pytest.raises(AvatarError, match="--audio"):
+        create(film, tmp_path / "silent.avatar")
+
+
+@pytest.mark.parametrize("arguments", [["--device", "abacus"], ["--width", "narrow"]])
+def test_wrong_words_on_the_command_line_are_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["create", str(tmp_path / "me.mp4"), "-o", str(tmp_path / "me.avatar"), *arguments])
+    assert left.value.code == 2
+
+
+def test_without_torch_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(LipwrightError, match=r"pip install 'lipwright\[train\]'"):
+        create(tmp_path / "me.mp4", tmp_path / "me.avatar")
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again(tmp_path: Path) -> None:
+    """The whole command, killed at random moments until it is through; then as good as an undisturbed one."""
+    film = write_film(tmp_path / "me.mp4", pictures(300), 25, samples=speech(300)[:, None])
+    command = [sys.executable, "-m", "lipwright", "create", str(film), "-o", str(tmp_path / "me.avatar")]
+    command += ["--minutes", "1", "--width", "mobile", "--device", "cpu"]
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(60):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        try:
+            process.wait(timeout=float(rng.uniform(10, 60)))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills and process.returncode == 0, process.stderr
+    avatar = Avatar.open(tmp_path / "me.avatar")
+    assert avatar.verify() == [] and avatar.missing() == []
+    assert {path.name for path in tmp_path.iterdir()} == {"me.mp4", "me.avatar"}
+
+
+@pytest.mark.slow
+@pytest.mark.dev_data
+@pytest.mark.parametrize("name", ["ls_demo1", "ls_demo2", "presenter_v0"])
+def test_real_people_become_avatars(
+    dev_data: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few minutes each: enough to see that everything goes through, not for a good avatar."""
+    created = create(dev_data / "video" / f"{name}.mp4", tmp_path / f"{name}.avatar", minutes=3)
+    own = created.trained.figures["own sound"]
+    with capsys.disabled():
+        sys.stdout.write(f"{name}: {json.dumps(created.trained.figures)}\n")
+    assert own["seam_soft"] is not None and own["seam_soft"] < 2
+    assert created.trained.avatar.verify() == []
+
+
+# --- the report -----------------------------------------------------------------------------------------------------
+GOOD: dict[str, Figures] = {
+    "own sound": {
+        "psnr": 28.0,
+        "ssim": 0.9,
+        "sharpness": 0.9,
+        "lip_gap_r": 0.8,
+        "lip_gap_amplitude": 0.9,
+        "seam_soft": 0.4,
+    },
+    "nearest pose": {"psnr": 22.0, "ssim": 0.7, "sharpness": 1.2, "lip_gap_r": 0.1},
+    "mean picture": {"psnr": 21.0, "ssim": 0.7, "sharpness": 0.2, "lip_gap_r": 0.0},
+    "other sound": {"same_lips_r": 0.9, "template_lips_r": 0.1},
+    "silence": {"gap_99": 0.01, "step_99": 0.002, "jitter": 0.001},
+}
+
+
+def training(**changes: Any) -> dict[str, Any]:
+    phase = {"name": "draw", "curve": [[25, 0.9], [50, 0.5]], "scores": [[25, 1.0], [50, 1.2]]}
+    told = {
+        "minutes": 60.0,
+        "seconds": 3600.0,
+        "device": "a GPU",
+        "width": "full",
+        "base": "ear",
+        "pictures": 80_000,
+        "training_frames": 5000,
+        "held_out": {"first": 5400, "stop": 6000, "frames": 600},
+        "references": list(range(40)),
+        "expert": {"used": True, "accuracy": 0.9, "needed": 0.75, "steps": 500},
+        "scores": {"another voice": {"psnr": 27.5, "lip_gap_r": 0.75}},
+        "phases": [phase],
+    }
+    return told | changes
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    path = tmp_path / "sheet.jpg"
+    cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    return path
+
+
+def test_a_good_avatar_is_told_so() -> None:
+    assert training_verdict(GOOD, training()) == "The lips follow the sound well (r 0.80)."
+    assert advice(GOOD, training()) == [
+        "Nothing in the figures asks for it. Look at a film of it speaking before you show it."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lip_gap_r": 0.2}, "hardly follow"),
+        ({"lip_gap_r": 0.5}, "roughly"),
+        ({"lip_gap_r": None}, "no face was found"),
+        ({"psnr": 20.0}, "less like the true one than what costs nothing"),
+        ({"lip_gap_r": 0.05}, "no better (r 0.05) than pictures that never heard it (r 0.10)"),
+        ({"sharpness": 0.3}, "softer"),
+        ({"lip_gap_amplitude": 0.3}, "move less"),
+    ],
+)
+def test_every_weakness_is_told(changes: Figures, sentence: str) -> None:
+    weak = GOOD | {"own sound": GOOD["own sound"] | changes}
+    assert sentence in training_verdict(weak, training())
+    assert sentence not in training_verdict(GOOD, training())
+
+
+def test_advice_follows_what_is_wrong() -> None:
+    short = " ".join(advice(GOOD, training(training_frames=400)))
+    assert "16 seconds" in short and "Two to five minutes" in short
+    assert "graphics card" in " ".join(advice(GOOD, training(device="cpu")))
+    border = GOOD | {"own sound": GOOD["own sound"] | {"seam_soft": 5.0}}
+    assert "border" in " ".join(advice(border, training()))
+    open_lips = GOOD | {"silence": {"gap_99": 0.05, "step_99": 0.0, "jitter": 0.0}}
+    assert "closed lips" in " ".join(advice(open_lips, training()))
+
+
+def test_an_expert_that_was_not_used_is_told(sheet: Path) -> None:
+    told = training(expert={"used": False, "accuracy": 0.6, "needed": 0.75, "steps": 500})
+    assert "none watched" in training_verdict(GOOD, told)
+    page = with_training(None, "me", GOOD, told, sheet)
+    assert "right in 60% of held-out comparisons: below 75% it is not used" in page
+
+
+def test_plain_training_stands_beside_when_it_was_made(sheet: Path) -> None:
+    assert "plain training" not in with_training(None, "me", GOOD, training(), sheet)
+    plain = {"plain L1": {"psnr": 25.5, "ssim": 0.8, "sharpness": 0.3, "lip_gap_r": 0.2}}
+    page = with_training(None, "me", GOOD, training(scores=plain), sheet)
+    assert "plain training" in page and "25.5" in page
+
+
+def test_the_page_names_are_safe_and_the_section_is_replaced(sheet: Path) -> None:
+    first = with_training(None, "<b>me</b>", GOOD, training(), sheet)
+    assert "<b>me" not in first
+    second = with_training(first, "me", GOOD, training(pictures=123), sheet)
+    assert second.count("How it learnt") == 1 and "123 pictures" in second and "80000" not in second

@@ -1,0 +1,101 @@
+"""The sync expert: it learns who belongs to whom where there is something to learn, and says so where there is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
+from lipwright.training.data import SHIFTS, another_moment, to_tensor
+from lipwright.training.loop import Phase, Trainer
+from lipwright.training.pack import Pack
+from lipwright.training.sync import TRUSTED, SyncSampler, accuracy, expert_loss, held_accuracy, mouths
+from people import FRAMES, person
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return person()
+
+
+def taught(pack: Pack, folder: Path, steps: int = 60) -> SyncExpert:
+    torch.manual_seed(0)
+    trainer = Trainer(SyncExpert(), folder)
+    phase = Phase("expert", 0, 32, steps, 2e-3)
+    trainer.run(phase, expert_loss(SyncSampler(pack, 1), phase.batch, CPU), lambda expert: expert)
+    return trainer.average
+
+
+def test_it_finds_the_sound_that_belongs_to_the_lips(pack: Pack, tmp_path: Path) -> None:
+    assert held_accuracy(taught(pack, tmp_path), pack, CPU) > TRUSTED
+
+
+def test_it_cannot_be_trusted_where_sound_and_lips_have_nothing_in_common(tmp_path: Path) -> None:
+    strangers = person(told=False)
+    assert held_accuracy(taught(strangers, tmp_path), strangers, CPU) < TRUSTED
+
+
+def test_lips_that_do_not_move_get_half_of_it_right(pack: Pack, tmp_path: Path) -> None:
+    expert = taught(pack, tmp_path, steps=3)
+    first, last = pack.held_out
+    frozen = np.repeat(mouths(pack.rois[first : first + 1]), last - first, axis=0)
+    starts = np.arange(last - first - EXPERT_FRAMES + 1)
+    assert accuracy(expert, frozen, pack.features[0, first:last], starts, CPU) == pytest.approx(0.5, abs=0.1)
+
+
+def test_nothing_to_compare_is_nan(pack: Pack) -> None:
+    shown = mouths(pack.rois[:EXPERT_FRAMES])
+    assert np.isnan(accuracy(SyncExpert().eval(), shown, pack.features[0, :EXPERT_FRAMES], np.array([0]), CPU))
+
+
+@pytest.mark.parametrize("size", [320, 160])
+def test_training_and_measuring_see_the_same_mouth(pack: Pack, size: int) -> None:
+    rois = pack.rois[:3]
+    small = rois if size == 320 else rois.reshape(3, 160, 2, 160, 2, 3).mean((2, 4)).round().astype(np.uint8)
+    seen = mouth_pictures(to_tensor(small)).permute(0, 2, 3, 1).numpy() * 255
+    assert seen.shape == (3, MOUTH_SIZE, MOUTH_SIZE, 3)
+    np.testing.assert_allclose(seen, mouths(rois), atol=1.1)
+
+
+def test_wrong_sounds_come_from_near_by_but_not_too_near() -> None:
+    rng = np.random.default_rng(0)
+    frames = np.repeat(np.arange(100), 20)
+    other = another_moment(rng, frames, 0, 99)
+    distance = np.abs(other - frames)
+    assert other.min() >= 0 and other.max() <= 99
+    assert distance.min() == SHIFTS[0] and distance.max() == SHIFTS[1]
+    assert set(another_moment(rng, np.full(9, 1), 0, 2).tolist()) <= {0, 2}
+
+
+def test_no_held_out_time_and_no_held_out_voice_is_learnt_from(pack: Pack) -> None:
+    sampler = SyncSampler(pack, 3)
+    training = pack.training_frames()
+    known = {v.tobytes() for version in pack.features[: pack.trained_versions] for v in version[training]}
+    for step in range(20):
+        _, own, other = sampler.batch(step, 16)
+        for heard in (own, other):
+            rows = heard.numpy().astype(np.float16).reshape(-1, heard.shape[-1])
+            assert all(row.tobytes() in known for row in rows)
+
+
+def test_other_films_lend_wrong_sounds_only(pack: Pack) -> None:
+    stranger = np.full((30, 512), 7.0, np.float32)
+    _, own, other = SyncSampler(pack, 3, [stranger]).batch(0, 64)
+    share = (other == 7).all(dim=2).all(dim=1).float().mean().item()
+    assert 0.1 < share < 0.4
+    assert not (own == 7).any()
+
+
+def test_a_film_of_scraps_has_nothing_to_teach() -> None:
+    scraps = person(unusable=tuple(range(0, FRAMES, EXPERT_FRAMES)))
+    assert not SyncSampler(scraps, 0).possible
+
+
+def test_the_loss_falls_with_the_preference() -> None:
+    values = [sync_loss(torch.tensor([p])).item() for p in (-2.0, 0.0, 2.0)]
+    assert values == sorted(values, reverse=True)

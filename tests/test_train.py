@@ -1,0 +1,573 @@
+"""The training of one person: what it is shown, that it resumes to the bit, keeps the best, and needs little."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.contract import ROI_SIZE
+from lipwright.errors import LipwrightError
+from lipwright.face import CHIN, POSE_POINTS, FaceFinder
+from lipwright.models.generator import Generator
+from lipwright.models.lean import lean
+from lipwright.training import plan as planning
+from lipwright.training.base import (
+    EAR,
+    base_width,
+    exported_weights,
+    is_whole,
+    speak_like,
+    take,
+    whole_weights,
+)
+from lipwright.training.data import Ahead, Sampler
+from lipwright.training.held_out import HeldOut, LipReader, draw
+from lipwright.training.loop import Checks, Phase, Student, Trainer
+from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, pyramid_loss
+from lipwright.training.mouth import CHANNELS, mouth_code
+from lipwright.training.pack import Pack
+from lipwright.training.person import (
+    FIGURES,
+    PLAN,
+    SHEET,
+    WEIGHTS,
+    Progress,
+    check_enough,
+    joined,
+    split,
+    train_person,
+)
+from lipwright.training.plan import Plan, make_plan
+from lipwright.training.speech import SpeechSampler, own_speech
+from people import FRAMES, person
+from talking import face
+
+SOURCE = Path(__file__).parent.parent / "src"
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return person()
+
+
+TINY = Plan(
+    width="mobile",
+    expert=Phase("expert", 0, 16, 8, 2e-3),
+    phases=(
+        Phase("draw", 160, 2, 2, 1e-3),
+        Phase("listen", 0, 4, 2, 1e-3),
+        Phase("speak160", 160, 2, 5, 1e-3),
+        Phase("speak320", 320, 1, 2, 1e-3),
+    ),
+    costs=dict.fromkeys(("expert", "draw", "listen", "speak160", "speak320"), 1000.0),
+    checks=2,
+    checked_frames=6,
+    minutes=60,
+    checkpoint_seconds=0,
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Progress]]:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    steps: list[Progress] = []
+    return folder, train_person(pack, folder, plan=TINY, progress=steps.append), steps
+
+
+# --- the whole walk -------------------------------------------------------------------------------------------------
+def test_a_training_leaves_weights_figures_and_pictures(
+    trained: tuple[Path, dict[str, Any], list[Progress]], pack: Pack
+) -> None:
+    folder, figures, _ = trained
+    Generator("mobile").load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
+    assert json.loads((folder / FIGURES).read_text()) == figures
+    sheet = cv2.imread(str(folder / SHEET))
+    assert sheet is not None and sheet.shape[0] == 400
+    assert set(figures["scores"]) == {"own sound", "another voice", "nearest pose", "mean picture", "truth"}
+    assert figures["scores"]["truth"] == pytest.approx(
+        {"psnr": None, "ssim": 1.0, "sharpness": 1.0, "lip_gap_r": figures["scores"]["truth"]["lip_gap_r"]}
+    )
+    assert figures["scores"]["truth"]["lip_gap_r"] > 0.95
+    assert figures["held_out"] == {"first": FRAMES - 40, "stop": FRAMES, "frames": 40}
+    assert figures["expert"]["used"] is (figures["expert"]["accuracy"] >= 0.75)
+    assert figures["pictures"] == 2 * 2 + 2 * 5 + 1 * 2
+    assert [p["name"] for p in figures["phases"]] == ["draw", "listen", "speak160", "speak320"]
+    assert all(len(p["scores"]) == 2 for p in figures["phases"][2:])
+
+
+def test_progress_comes_to_its_end(trained: tuple[Path, dict[str, Any], list[Progress]]) -> None:
+    steps = trained[2]
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
+    assert steps[-1].done == steps[-1].total == 1000 * (8 + 2 + 2 + 5 + 2)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / WEIGHTS, weights_only=True)
+    return state
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
+    told = [json.loads((folder / FIGURES).read_text()) for folder in (one, other)]
+    assert told[0]["scores"] == told[1]["scores"] and told[0]["expert"] == told[1]["expert"]
+    curves = [[(p["curve"], p["scores"]) for p in each["phases"]] for each in told]
+    assert curves[0] == curves[1]
+
+
+def test_a_training_that_is_stopped_in_every_phase_ends_with_the_same_bits(
+    trained: tuple[Path, dict[str, Any], list[Progress]], pack: Pack, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    for words in ("do lips", "draw", "listen", "speak", "details"):
+
+        def interrupt(progress: Progress, words: str = words) -> None:
+            if words in progress.step and "step 1 " not in progress.step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_person(pack, folder, plan=TINY, progress=interrupt)
+    train_person(pack, folder, plan=TINY)
+    assert_same_training(trained[0], folder)
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again(pack: Pack, tmp_path: Path) -> None:
+    """The command on the packed file, killed at random moments."""
+    pack.save(tmp_path / "pack.npz")
+    loaded = Pack.load(tmp_path / "pack.npz")
+    plans = [tmp_path / name for name in ("whole", "killed")]
+    for folder in plans:
+        folder.mkdir()
+        TINY.save(folder / PLAN)
+    train_person(loaded, plans[0])
+    command = [sys.executable, "-m", "lipwright.training", str(tmp_path / "pack.npz"), str(plans[1]), "--device", "cpu"]
+    rng = np.random.default_rng(0)
+    kills = 0
+    for _ in range(30):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=float(rng.uniform(4, 14)))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills and process.returncode == 0
+    assert_same_training(*plans)
+
+
+BLOCKED = ("av", "openvino", "onnxruntime", "onnx", "pydantic", "typer", "rich", "scipy")
+
+
+def test_a_bare_machine_with_torch_and_opencv_can_train(tmp_path: Path) -> None:
+    """Every other library is made impossible to import; the command gets as far as its film being too short."""
+    pack = person()
+    short = replace(
+        pack,
+        rois=pack.rois[:80],
+        landmarks=pack.landmarks[:80],
+        mouth=pack.mouth[:80],
+        features=pack.features[:, :80],
+        held_out=(70, 80),
+    )
+    short.save(tmp_path / "pack.npz")
+    code = (
+        "import sys, runpy\n"
+        f"for name in {BLOCKED!r}: sys.modules[name] = None\n"
+        f"sys.argv = ['train', {str(tmp_path / 'pack.npz')!r}, {str(tmp_path / 'run')!r}]\n"
+        "runpy.run_module('lipwright.training', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SOURCE)}
+    )
+    assert done.returncode == 1
+    assert "film longer" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- what it is shown -----------------------------------------------------------------------------------------------
+def test_clips_hold_frames_in_a_row_that_share_everything_but_speech() -> None:
+    film = person(cuts=(100,), unusable=(150,))
+    starts = film.clips(film.training_frames(), 5)
+    frames = starts[:, None] + np.arange(5)
+    assert frames.max() < FRAMES - 50 and 150 not in frames
+    assert not {97, 98, 99} & set(starts.tolist()) and {95, 100} <= set(starts.tolist())
+    batch = Sampler(film, film.training_frames(), 0).clips(3, 10, 160, 5)
+    assert batch is not None and batch.clip == 5 and batch.heard is not None
+    assert batch.x.shape == (10, 6, 160, 160) and batch.heard.shape == (2, 2, 5, 512)
+    assert torch.equal(batch.x, Sampler(film, film.training_frames(), 0).clips(3, 10, 160, 5).x)  # type: ignore[union-attr]
+    own = film.features[0].astype(np.float32)
+    for clip in range(2):
+        code = batch.mouth[5 * clip].numpy()
+        start = int(np.abs(film.mouth - code).sum(axis=1).argmin())
+        np.testing.assert_array_equal(batch.mouth[5 * clip : 5 * clip + 5].numpy(), film.mouth[start : start + 5])
+        np.testing.assert_array_equal(batch.heard[clip, 0].numpy(), own[start : start + 5])
+        assert not torch.equal(batch.heard[clip, 0], batch.heard[clip, 1])
+
+
+def test_a_film_without_a_stretch_gives_no_clip() -> None:
+    scraps = person(unusable=tuple(range(0, FRAMES, 4)))
+    assert Sampler(scraps, scraps.training_frames(), 0).clips(0, 10, 160, 5) is None
+
+
+def test_half_of_the_samples_hear_the_recording_and_none_the_voice_kept_for_the_end(pack: Pack) -> None:
+    levels = pack.features.astype(np.float32).mean(axis=2)
+    sampler = Sampler(pack, pack.training_frames(), 0)
+    rng = np.random.default_rng(0)
+    frames = rng.choice(pack.training_frames(), 200)
+    audio = sampler.samples(frames, 160, rng).audio.reshape(200, 16, 512)[:, 8].mean(dim=1).numpy()
+    version = np.abs(levels[:, frames] - audio).argmin(axis=0)
+    shares = np.bincount(version, minlength=3) / 200
+    assert 0.6 < shares[0] < 0.9 and shares[1] > 0.1 and shares[2] == 0
+
+
+def test_own_speech_leaves_out_the_held_out_time(pack: Pack) -> None:
+    audio, mouth = SpeechSampler(own_speech(pack), 0).batch(0, 300)
+    assert audio.shape == (300, 32, 16, 16)
+    known = {row.tobytes() for row in pack.mouth[pack.training_frames()]}
+    assert all(row.tobytes() in known for row in mouth.numpy())
+
+
+def test_work_ahead_gives_what_was_asked() -> None:
+    ahead = Ahead(lambda step: step * step, workers=3)
+    assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [0, 1, 4, 49, 64]
+    ahead.close()
+
+
+def test_a_pack_keeps_cuts_and_base(tmp_path: Path) -> None:
+    base = {f"{EAR}conv7.conv.6.weight": np.arange(256, dtype=np.float16)[:, None, None, None]}
+    person(cuts=(7, 9), base=base).save(tmp_path / "pack.npz")
+    back = Pack.load(tmp_path / "pack.npz")
+    assert back.cuts == (7, 9) and base_width(back.base) == "mobile"
+    (name,) = base
+    np.testing.assert_array_equal(back.base[name], base[name])
+
+
+# --- the mouth code -------------------------------------------------------------------------------------------------
+def meshes() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """[12, 468, 3]: a mouth that opens and closes, between two faces that the mesh network found."""
+    finder = FaceFinder()
+    shut, wide = (finder.find(face(opening))[0].landmarks for opening in (0.0, 1.0))
+    share = (1 - np.cos(np.arange(12) / 2)) / 2
+    between = shut + share[:, None, None] * (wide - shut)
+    between[:, POSE_POINTS] = shut[list(POSE_POINTS)]
+    return np.asarray(between, np.float32)
+
+
+def turned(mesh: np.ndarray[tuple[int, ...], np.dtype[np.float32]], degrees: float) -> np.ndarray[Any, Any]:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    about_y = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    about_x = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    return np.asarray(0.8 * mesh @ about_y @ about_x + 30, np.float32)
+
+
+def test_the_code_is_of_the_mouth_and_not_of_the_head() -> None:
+    still = meshes()
+    code = mouth_code(still)
+    assert code.shape == (12, len(CHANNELS)) and code.dtype == np.float32
+    share = (1 - np.cos(np.arange(12) / 2)) / 2
+    assert np.corrcoef(code[:, 0], share)[0, 1] > 0.99
+    np.testing.assert_allclose(code.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(code.std(axis=0), 1, atol=1e-4)
+    nodding = np.stack([turned(mesh, 15 * math.sin(k)) for k, mesh in enumerate(still)])
+    np.testing.assert_allclose(mouth_code(nodding), code, atol=0.02)
+
+
+def test_frames_without_a_face_have_no_code_and_slips_of_the_mesh_are_cut_off() -> None:
+    film = np.tile(meshes(), (10, 1, 1))
+    film[3] = np.nan
+    film[50, CHIN, 1] += 500
+    code = mouth_code(film)
+    assert np.isnan(code[3]).all() and np.isfinite(np.delete(code, 3, axis=0)).all()
+    assert np.nanmax(np.abs(code)) < 10
+    assert np.isnan(mouth_code(np.full((4, 468, 3), np.nan, np.float32))).all()
+
+
+# --- the losses -----------------------------------------------------------------------------------------------------
+def stripes(shift: int = 0) -> torch.Tensor:
+    wave = torch.sin((torch.arange(64) + shift) * math.pi / 2)
+    return (0.5 + 0.3 * wave).expand(1, 3, 64, 64)
+
+
+def test_missing_detail_costs_more_than_detail_in_another_place() -> None:
+    truth, beside, blurred = stripes(), stripes(2), stripes().mean(dim=3, keepdim=True).expand(1, 3, 64, 64)
+    weight = torch.ones(1, 1, 64, 64)
+    assert detail_loss(truth, truth, weight).item() == 0
+    assert detail_loss(beside, truth, weight) < 0.2 * detail_loss(blurred, truth, weight)
+    assert pyramid_loss(beside, truth, weight) > pyramid_loss(blurred, truth, weight)
+
+
+def test_motion_counts_and_what_stands_still_does_not() -> None:
+    truth = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    weight = torch.ones(6, 1, 16, 16)
+    brighter = truth + torch.tensor([0.1, 0.2]).repeat_interleave(3)[:, None, None, None]
+    assert motion_loss(brighter, truth, weight, 3).item() == pytest.approx(0, abs=1e-6)
+    tremble = truth + torch.tensor([0.1, -0.1, 0.1] * 2)[:, None, None, None]
+    assert motion_loss(tremble, truth, weight, 3).item() == pytest.approx(0.2, abs=1e-5)
+
+
+def test_perceptual_loss_compares_features_in_rgb() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return x
+
+    loss = PerceptualLoss(Watching(), torch.device("cpu"))
+    blue = torch.zeros(1, 3, 4, 4)
+    blue[:, 0] = 1
+    assert loss(blue, blue).item() == 0
+    assert seen[0][0, 2].mean() > 2 > 0 > seen[0][0, 0].mean()
+
+
+def test_no_perceptual_loss_without_the_users_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert PerceptualLoss.installed(torch.device("cpu")) is None
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+def constant_loss(network: nn.Module, step: int) -> torch.Tensor:
+    return next(network.parameters()).square().sum()
+
+
+def test_it_stops_when_it_stops_improving_and_keeps_the_best(tmp_path: Path) -> None:
+    scores = iter([1.0, 3.0, 2.0, 2.5, 2.9, 9.0])
+    best: list[dict[str, torch.Tensor]] = []
+
+    def score(average: nn.Module) -> float:
+        best.append({k: v.clone() for k, v in average.state_dict().items()})
+        return next(scores)
+
+    trainer = Trainer(nn.Linear(3, 3), tmp_path)
+    phase = Phase("try", 0, 1, 100, 0.1)
+    trainer.run(phase, constant_loss, lambda net: net, Checks(10, score, patience=3))
+    record = trainer.records["try"]
+    assert record.scores == [[10, 1.0], [20, 3.0], [30, 2.0], [40, 2.5], [50, 2.9]] and record.finished
+    trainer.load_best(phase)
+    assert all(torch.equal(value, best[1][name]) for name, value in trainer.average.state_dict().items())
+    again = Trainer(nn.Linear(3, 3), tmp_path)
+    again.run(phase, constant_loss, lambda net: net, Checks(10, score, patience=3))
+    assert again.records["try"].scores == record.scores
+
+
+def test_it_stops_when_the_time_is_over(tmp_path: Path) -> None:
+    trainer = Trainer(nn.Linear(3, 3), tmp_path)
+
+    def slow_loss(network: nn.Module, step: int) -> torch.Tensor:
+        time.sleep(0.05)
+        return constant_loss(network, step)
+
+    trainer.run(Phase("long", 0, 1, 10_000, 0.1), slow_loss, lambda net: net, limit_seconds=0.2)
+    assert trainer.records["long"].finished and trainer.records["long"].seconds < 5
+
+
+def test_what_is_known_already_learns_slowly(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    trainer = Trainer(network, tmp_path)
+    optimizer = trainer.optimizer(Phase("two", 0, 1, 1, 0.1), network, network[1])
+    assert [group["factor"] for group in optimizer.param_groups] == [1.0, 0.2]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+# --- the plan -------------------------------------------------------------------------------------------------------
+def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    costs = {"draw": 1.0, "listen": 0.1, "speak160": 1.0, "speak320": 2.0}
+    monkeypatch.setattr(planning, "_measured", lambda *_: dict(costs))
+    monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
+    sampler = Sampler(pack, pack.training_frames(), 1)
+    plan = make_plan(pack, sampler, "full", "cpu", 30)
+    assert 0.85 * 1800 < plan.seconds < 0.95 * 1800
+    assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    with pytest.raises(LipwrightError, match="too few"):
+        make_plan(pack, sampler, "full", "cpu", 0.1)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(LipwrightError, match="begin anew"):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_a_machine_is_measured(pack: Pack) -> None:
+    phases = tuple(replace(phase, batch=1) for phase in TINY.phases)
+    costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu")
+    assert set(costs) == {"draw", "listen", "speak160", "speak320"} and min(costs.values()) > 0
+
+
+def test_too_little_film_is_told(pack: Pack) -> None:
+    with pytest.raises(LipwrightError, match="film longer, two minutes"):
+        check_enough(person(unusable=tuple(range(150))))
+    with pytest.raises(LipwrightError, match="until the end"):
+        check_enough(person(unusable=tuple(range(FRAMES - 20, FRAMES))))
+
+
+def test_another_device_is_told(pack: Pack, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.fail("this test is for machines without CUDA")
+    with pytest.raises(LipwrightError, match="--device cpu"):
+        train_person(pack, tmp_path / "run", plan=TINY, device="cuda")
+
+
+# --- held-out time --------------------------------------------------------------------------------------------------
+def test_references_are_named_and_never_the_scored_frame(pack: Pack) -> None:
+    held = HeldOut(pack)
+    assert len(held.references) == len(held.frames) == 40
+    assert not set(held.references) & set(held.frames.tolist())
+    assert set(held.references) <= set(pack.training_frames().tolist())
+
+
+def test_the_reader_reads_lips_and_scores_notice_wrong_ones(pack: Pack) -> None:
+    held = HeldOut(pack)
+    read = LipReader(pack).read(held.truth)
+    assert np.corrcoef(read, pack.mouth[held.frames, 0])[0, 1] > 0.95
+    assert held.score(held.truth[::-1].copy()).lip_gap_r < 0.5
+    baselines = held.baselines()
+    assert abs(baselines["mean picture"].lip_gap_r) < 0.3
+    assert baselines["truth"].ssim == pytest.approx(1)
+    assert baselines["nearest pose"].total < baselines["truth"].total
+
+
+def test_a_generator_draws_every_held_out_frame(pack: Pack) -> None:
+    drawn = draw(Generator("mobile").eval(), HeldOut(pack, 3), torch.device("cpu"))
+    assert drawn.shape == (3, ROI_SIZE, ROI_SIZE, 3) and drawn.dtype == np.uint8
+
+
+# --- where it starts ------------------------------------------------------------------------------------------------
+def used() -> Generator:
+    """A generator whose batch norms have seen something."""
+    torch.manual_seed(3)
+    generator = Generator("mobile")
+    for _ in range(3):
+        generator(torch.rand(2, 6, 160, 160), torch.rand(2, 32, 16, 16))
+    return generator.eval()
+
+
+def folded(generator: Generator) -> dict[str, np.ndarray[Any, Any]]:
+    """What an export holds of it."""
+    copy = Generator(generator.width)
+    copy.load_state_dict(generator.state_dict())
+    return {name: value.numpy() for name, value in lean(copy.eval()).state_dict().items()}
+
+
+def folded_ear(generator: Generator) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: value for name, value in folded(generator).items() if name.startswith(EAR)}
+
+
+NONE = torch.empty(0)
+
+
+def test_an_exported_ear_says_the_same_when_its_norms_are_back() -> None:
+    base, student = used(), Generator("mobile")
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    audio = torch.rand(8, 32, 16, 16)
+    take(student, folded_ear(base), NONE, audio)
+    changed = {k for k, v in student.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and all(name.startswith(EAR) for name in changed)
+    assert student.audio_model.training
+    with torch.no_grad():
+        expected = base.audio_model(audio)
+        torch.testing.assert_close(student.audio_model(audio), expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(student.eval().audio_model(audio), expected, atol=1e-3, rtol=0)
+        other = torch.rand(4, 32, 16, 16)
+        torch.testing.assert_close(student.audio_model(other), base.audio_model(other), atol=1e-3, rtol=0)
+
+
+def test_an_exported_generator_draws_the_same_when_its_norms_and_its_stem_are_back() -> None:
+    base, student = used(), Generator("mobile")
+    images, audio = torch.rand(3, 6, 160, 160), torch.rand(3, 32, 16, 16)
+    take(student, folded(base), images, audio)
+    assert student.training
+    with torch.no_grad():
+        expected = base(images, audio)
+        torch.testing.assert_close(student(images, audio), expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(student.eval()(images, audio), expected, atol=2e-3, rtol=0)
+
+
+def test_a_base_of_another_width_is_refused() -> None:
+    audio = torch.zeros(1, 32, 16, 16)
+    with pytest.raises(LipwrightError, match="does not fit"):
+        take(Generator("full"), folded_ear(used()), NONE, audio)
+    with pytest.raises(LipwrightError, match="lacks"):
+        take(Generator("mobile"), {}, NONE, audio)
+    with pytest.raises(LipwrightError, match="does not fit a generator of width full"):
+        take(Generator("full"), {k: v.numpy() for k, v in used().state_dict().items()}, NONE, audio)
+
+
+def test_a_whole_generator_is_taken_as_it_is(tmp_path: Path) -> None:
+    base = used()
+    torch.save(base.state_dict(), tmp_path / "base.pth")
+    weights = whole_weights(tmp_path / "base.pth")
+    assert is_whole(weights) and base_width(weights) == "mobile"
+    student = Generator("mobile")
+    take(student, weights, NONE, NONE)
+    assert all(torch.equal(value, base.state_dict()[name]) for name, value in student.state_dict().items())
+
+
+def test_the_presenter_can_be_taken_out_of_his_file(tmp_path: Path) -> None:
+    presenter = Avatar.open(builtin_avatar())
+    assert presenter.generator is not None
+    ear = exported_weights(presenter.generator, ear_only=True)
+    assert base_width(ear) == presenter.manifest.models.generator.width  # type: ignore[union-attr]
+    assert not is_whole(ear)
+    take(Generator(base_width(ear)), ear, NONE, torch.rand(2, 32, 16, 16))
+    whole = exported_weights(presenter.generator)
+    take(Generator(base_width(whole)), whole, torch.rand(1, 6, 160, 160), torch.rand(1, 32, 16, 16))
+    (tmp_path / "no.onnx").write_bytes(b"no network")
+    with pytest.raises(LipwrightError, match=r"no\.onnx"):
+        exported_weights(tmp_path / "no.onnx")
+
+
+def test_the_mouth_map_begins_where_the_ear_speaks(pack: Pack) -> None:
+    """An ear that says a linear map of the code, and a little else: the map is found again, a tenth weaker."""
+    torch.manual_seed(1)
+    student = Student(pack, "mobile")
+    audio, mouth = SpeechSampler(own_speech(pack), 0).batch(0, 400)
+    truth = torch.nn.Linear(2, 256)
+    with torch.no_grad():
+        code = (mouth - student.mouth_map.mean) / student.mouth_map.spread
+        said: torch.Tensor = (truth(code) + 0.05 * torch.randn(400, 256))[:, :, None, None].expand(-1, -1, 10, 10)
+
+    class Ear(nn.Module):
+        def forward(self, heard: torch.Tensor) -> torch.Tensor:
+            assert heard is audio
+            return said
+
+    student.generator.audio_model = Ear()  # type: ignore[assignment]
+    speak_like(student.mouth_map, student.generator, audio, mouth)
+    with torch.no_grad():
+        wanted = student.mouth_map(mouth)[:, :, 0, 0]
+    assert (said[:, :, 0, 0] - wanted).square().mean() < 0.1 * said[:, :, 0, 0].var(dim=0).mean()
+
+
+# --- weights that travel --------------------------------------------------------------------------------------------
+def test_weights_travel_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lipwright.training.person.PART_BYTES", 1000)
+    path = tmp_path / WEIGHTS
+    data = np.random.default_rng(0).bytes(2500)
+    path.write_bytes(data)
+    parts = split(path)
+    assert [part.stat().st_size for part in parts] == [1000, 1000, 500]
+    path.unlink()
+    assert joined(path).read_bytes() == data
+    path.unlink()
+    parts[1].write_bytes(b"damaged")
+    with pytest.raises(LipwrightError, match="copy all of them again"):
+        joined(path)
+    with pytest.raises(LipwrightError, match="no trained weights"):
+        joined(tmp_path / "elsewhere" / WEIGHTS)
