@@ -24,8 +24,8 @@ _RIVALS = (
 #: PyAV's name of what lipwright needs of ffmpeg, and the direction.
 _CODECS = (("libx264", "w"), ("aac", "w"), ("h264", "r"), ("hevc", "r"), ("aac", "r"), ("mp3", "r"), ("opus", "r"))
 _CORE = "core"
-#: The extra for those who work on lipwright itself; its absence says nothing to a user.
-_DEVELOPERS = "dev"
+#: The extras for those who work on lipwright itself; their absence says nothing to a user.
+_DEVELOPERS = ("dev", "docs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _requirements() -> dict[str, tuple[str, ...]]:
         name, extra = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
         if name and name[0] != "lipwright" and ("platform_machine" not in line or _on_x86()):
             found.setdefault(extra[1] if extra else _CORE, []).append(name[0])
-    return {key: tuple(names) for key, names in found.items() if key != _DEVELOPERS}
+    return {key: tuple(names) for key, names in found.items() if key not in _DEVELOPERS}
 
 
 def _has(distribution: str) -> bool:

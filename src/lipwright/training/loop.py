@@ -218,10 +218,10 @@ class Trainer(Generic[Taught]):
         for step in range(first, phase.steps):
             record.window.append(self.learn(phase, step, loss_of_step, optimizer))
             record.seconds = before + time.monotonic() - began
-            last = step + 1 == phase.steps
-            if checks and ((step + 1) % checks.every == 0 or last):
+            over = step + 1 == phase.steps or record.seconds > limit_seconds
+            if checks and ((step + 1) % checks.every == 0 or over):
                 self._check(phase, step + 1, record, checks)
-            record.finished = last or record.seconds > limit_seconds or _enough(record, checks)
+            record.finished = over or _enough(record, checks)
             if (step + 1) % phase.report_every == 0 or record.finished:
                 self._write_down(phase, step + 1, record)
             if record.finished or time.monotonic() - saved > self.checkpoint_seconds:
