@@ -247,7 +247,6 @@ def test_own_speech_leaves_out_the_held_out_time(pack: Pack) -> None:
 def test_work_ahead_gives_what_was_asked() -> None:
     ahead = Ahead(lambda step: step * step, workers=3)
     assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [0, 1, 4, 49, 64]
-    ahead.close()
 
 
 def test_a_pack_keeps_cuts_and_base(tmp_path: Path) -> None:
@@ -374,7 +373,7 @@ def test_it_stops_when_the_time_is_over(tmp_path: Path) -> None:
         time.sleep(0.05)
         return constant_loss(network, step)
 
-    checks = Checks(5000, lambda average: 1.0)
+    checks: Checks[nn.Linear] = Checks(5000, lambda average: 1.0)
     trainer.run(Phase("long", 0, 1, 10_000, 0.1), slow_loss, lambda net: net, checks, limit_seconds=0.2)
     record = trainer.records["long"]
     assert record.finished and record.seconds < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from lipwright.render import Networks
 if TYPE_CHECKING:
     from lipwright.models.generator import Width
     from lipwright.training.pack import Pack
+
+logger = logging.getLogger(__name__)
 
 #: Suffix of the folder beside an avatar in which its training lives until it is done.
 _FOLDER = ".training"
@@ -160,7 +163,19 @@ def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], base: A
     )
     models = avatar.manifest.models.model_copy(update={"generator_weights": record, "generator": None})
     manifest = avatar.manifest.changed(models=models)
-    return export_avatar(avatar.save(manifest=manifest, contents={WEIGHTS: weights}))
+    return _exported(avatar.save(manifest=manifest, contents={WEIGHTS: weights}))
+
+
+def _exported(avatar: Avatar) -> Avatar:
+    """With the network exported in half the size, or in full where rounding would change what it draws.
+
+    That happens with networks that have learnt little. What is wrong otherwise is wrong again, and raised.
+    """
+    try:
+        return export_avatar(avatar)
+    except LipwrightError as error:
+        logger.info("storing unrounded weights, twice the size: %s", error)
+        return export_avatar(avatar, half=False)
 
 
 def _with_report(avatar: Avatar, figures: dict[str, Figures], done: dict[str, Any], sheet: Path) -> Avatar:

@@ -232,10 +232,6 @@ class Ahead(Generic[Item]):
             del self._coming[old]
         return self._coming.pop(step).result()
 
-    def close(self) -> None:
-        """Forget what was prepared for steps that will not come."""
-        self._pool.shutdown(cancel_futures=True)
-
 
 def shrink(picture: Picture, size: int) -> Picture:
     """A picture [320, 320, ...] at side ``size``, averaged over areas."""
