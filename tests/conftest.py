@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from command import Command, Outcome
+
 DEV_DATA = "LIPWRIGHT_DEV_DATA"
 #: The one reason for which a test may be skipped when CI=true.
 NO_DEV_DATA = f"{DEV_DATA} is not set"
@@ -37,6 +39,20 @@ def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
+
+
+@pytest.fixture
+def lipwright(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process."""
+    from lipwright import cli
+
+    def run(*args: str | Path) -> Outcome:
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([str(arg) for arg in args])
+        captured = capfd.readouterr()
+        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import pty
@@ -13,9 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -24,6 +21,7 @@ import numpy.typing as npt
 import pytest
 
 from avatars import FACE, Parts, face_images, face_rects, make_avatar, small_features, tiny_generator, write_film
+from command import Command, Outcome
 from lipwright import avatar as avatar_room
 from lipwright import cli, export_avatar
 from lipwright.avatar import WEIGHTS, Avatar, ModelRecord
@@ -35,34 +33,6 @@ COMMANDS = {
 }
 DEMO = Path(cli.__file__).parent.parent / "data" / "demo.flac"
 ON_ONNX = ("--runtime", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def lipwright(capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process."""
-
-    def run(*args: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(arg) for arg in args])
-        captured = capfd.readouterr()
-        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import wave
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from avatars import FACE, HEIGHT, WIDTH, Parts, make_avatar, tiny_generator
-from lipwright import cli
+from command import Command, Outcome
 from lipwright.avatar import Avatar, Consent, builtin_avatar, consent_standing, sign_consent
 from lipwright.avatar.disclosure import Mark
 from lipwright.credentials import Identity, verify
@@ -122,27 +120,6 @@ def test_the_mark_can_be_read_on_any_ground_and_stays_in_its_corner(size: tuple[
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def lipwright(capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*args: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(arg) for arg in args])
-        captured = capfd.readouterr()
-        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 CONSENT = ("--shown", "Ada Example", "--by", "Ada Example", "--for", "lectures", "--on", "2026-01-31")

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from avatars import Parts, face_images, make_avatar
-from lipwright import Renderer, __version__, cli
+from command import Command, Outcome
+from lipwright import Renderer, __version__
 from lipwright.avatar import Avatar
 from lipwright.credentials import SYNTHETIC, Claims, Identity, seal, signature_holds, verify
 from lipwright.credentials.identity import CERTIFICATE_NAME, KEY_NAME, make_local
@@ -412,27 +413,6 @@ def test_a_local_key_that_cannot_be_kept_or_is_damaged_says_what_to_do(
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def lipwright(capfd: pytest.CaptureFixture[str]) -> Command:
-    def run(*args: str | Path) -> Outcome:
-        with pytest.raises(SystemExit) as leaving:
-            cli.main([str(arg) for arg in args])
-        captured = capfd.readouterr()
-        return Outcome(int(leaving.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

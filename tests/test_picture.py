@@ -10,8 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lipwright.avatar import builtin_avatar
 from lipwright.contract import Rect, UInt8Array
+from lipwright.errors import ContractError
 from lipwright.picture import BgrPicture, Frame, Picture, YuvPicture, of_frame
+from lipwright.quality import psnr
+from lipwright.render import Template
 from lipwright.video import VideoReader, VideoWriter
 
 HEIGHT, WIDTH = 90, 120
@@ -93,6 +97,25 @@ def test_a_film_keeps_what_it_was_given(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored.yuv, picture.yuv)
     for seen, picture in zip(VideoReader(tmp_path / "film.mp4"), shown, strict=True):
         np.testing.assert_array_equal(seen, picture.bgr)
+
+
+def test_a_film_at_the_usual_quality_is_within_40_db(tmp_path: Path) -> None:
+    """The presenter's own frames, encoded as `lipwright render` does it."""
+    with Template(builtin_avatar() / "full_body_video.mp4") as template:
+        shown = [template.frame(k) for k in range(0, 48, 2)]
+    height, width = shown[0].bgr.shape[:2]
+    with VideoWriter(tmp_path / "film.mp4", width, height, 16_000, 1) as film:
+        for picture in shown:
+            film.write(picture, np.zeros((640, 1), np.float32))
+    found = [psnr(seen, picture.bgr) for seen, picture in zip(VideoReader(film.path), shown, strict=True)]
+    assert min(found) >= 40
+
+
+def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
+    for picture in (yuv_picture(), BgrPicture(scene())):
+        with pytest.raises(ContractError, match="expected"), VideoWriter(tmp_path / "f.mp4", 64, 64, 16_000, 1) as film:
+            film.write(picture, np.zeros((640, 1), np.float32))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

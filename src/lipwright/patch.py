@@ -38,7 +38,12 @@ def resize(image: UInt8Array, width: int, height: int, how: Resize) -> UInt8Arra
 
 def crop(frame: UInt8Array, rect: Rect, how: Resize) -> UInt8Array:
     """The rect of ``frame`` [H, W, 3] as a crop [328, 328, 3]."""
-    return resize(frame[rect.y1 : rect.y2, rect.x1 : rect.x2], CROP_SIZE, CROP_SIZE, how)
+    return crop_of(frame[rect.y1 : rect.y2, rect.x1 : rect.x2], how)
+
+
+def crop_of(piece: UInt8Array, how: Resize) -> UInt8Array:
+    """A rect that was cut out already, [h, w, 3], as a crop [328, 328, 3]."""
+    return resize(piece, CROP_SIZE, CROP_SIZE, how)
 
 
 def roi(crop_image: UInt8Array) -> UInt8Array:

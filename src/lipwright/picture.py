@@ -64,7 +64,9 @@ class BgrPicture:
     def yuv(self) -> UInt8Array:
         """Of odd sizes the last row or column is doubled."""
         height, width = self.bgr.shape[:2]
-        image = np.pad(self.bgr, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        image = self.bgr
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
         converted = VideoReformatter().reformat(
             frame,

@@ -52,7 +52,7 @@ from lipwright.libav import (
     time_origin,
     to_frame,
 )
-from lipwright.picture import EXACT_COLOUR, BgrPicture, Picture, YuvPicture, of_frame
+from lipwright.picture import EXACT_COLOUR, BgrPicture, Picture, of_frame
 
 logger = logging.getLogger(__name__)
 
@@ -415,14 +415,13 @@ def _remedy(error: FFmpegError | OSError) -> str:
 
 
 def _as_picture(image: Picture | UInt8Array, width: int | None, height: int | None) -> Picture:
-    """A picture of this size (None: of any).
+    """A picture; an array must have this size (None: any).
 
     Raises:
         ContractError: it has another shape or type.
     """
-    if isinstance(image, BgrPicture | YuvPicture):
+    if not isinstance(image, np.ndarray):
         return image
-    assert isinstance(image, np.ndarray)
     wanted = (height or image.shape[0], width or image.shape[1], 3)
     if image.dtype != np.uint8 or image.shape != wanted:
         raise ContractError(f"image: expected uint8 {list(wanted)}, got {image.dtype} {list(image.shape)}")
@@ -510,7 +509,10 @@ class VideoWriter(_Sink):
             self._write_sound(self._resampler.push(samples))
 
     def _frame(self, picture: Picture) -> av.VideoFrame:
-        frame = av.VideoFrame.from_ndarray(picture.yuv, format="yuv420p")
+        yuv, wanted = picture.yuv, (self._video.height * 3 // 2, self._video.width)
+        if yuv.shape != wanted:
+            raise ContractError(f"picture: expected I420 uint8 {list(wanted)}, got {list(yuv.shape)}")
+        frame = av.VideoFrame.from_ndarray(yuv, format="yuv420p")
         frame.pts, frame.time_base = self._pictures, Fraction(1, FPS)
         self._pictures += 1
         return frame

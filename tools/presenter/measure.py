@@ -23,10 +23,10 @@ import numpy as np
 from lipwright import patch
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
-from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
+from lipwright.contract import FloatArray, Rect, UInt8Array
 from lipwright.face import FaceFinder, FaceTracker, face_width, lip_gap, lip_points
+from lipwright.quality import Phone as TimedPhone
 from lipwright.quality import (
-    MOUTH_MARGIN,
     closed_lips,
     landmark_distance,
     lip_gap_correlation,
@@ -36,10 +36,10 @@ from lipwright.quality import (
     silent_frames,
     ssim,
 )
-from lipwright.quality import Phone as TimedPhone
 from lipwright.render.networks import Networks
 from lipwright.render.voice import Voice
 from lipwright.training.data import References, shrink
+from lipwright.training.held_out import mouth_box
 from lipwright.training.pack import Pack
 from tools.presenter.film import LIPS, STILL, Film
 from tools.presenter.pack import HELD_OUT
@@ -83,16 +83,8 @@ def load_rois(film: Film) -> Pack:
 def make_task(name: str, film: Film, pack: Pack, frames: range) -> Task:
     """Truth of ``frames``."""
     rects = [Rect(*row) for row in film.rects()[frames.start : frames.stop].tolist()]
-    boxes = [_mouth_box(pack.landmarks[k, LIPS]) for k in frames]
+    boxes = [mouth_box(pack.landmarks[k, LIPS]) for k in frames]
     return Task(name, film, frames, pack.rois[frames.start : frames.stop], rects, boxes)
-
-
-def _mouth_box(lips: FloatArray) -> Rect:
-    low, high = lips.min(axis=0), lips.max(axis=0)
-    margin = MOUTH_MARGIN * (high - low)
-    x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
-    x2, y2 = np.ceil(np.minimum(high + margin, ROI_SIZE)).astype(int)
-    return Rect(int(x1), int(y1), int(x2), int(y2))
 
 
 def windows(networks: Networks, avatar: Avatar, sound: Path) -> FloatArray:

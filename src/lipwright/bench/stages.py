@@ -14,7 +14,7 @@ from lipwright.avatar import Avatar
 from lipwright.bench.measures import STAGES
 from lipwright.contract import FPS, FloatArray
 from lipwright.picture import Picture
-from lipwright.render import Networks, Painter, Template, Walk
+from lipwright.render import Networks, Painter, Walk
 from lipwright.render.voice import Moment, Voice
 from lipwright.video import VideoWriter
 
@@ -43,8 +43,8 @@ class Clock:
 def stages(avatar: Avatar, networks: Networks, sound: Path, frames: int, folder: Path) -> dict[str, float]:
     """Mean milliseconds of every stage over at most ``frames`` frames; a film is written into ``folder``.
 
-    ``decode`` is measured on a template of its own, and ``cut`` is what ``Painter.still`` takes beyond it. All frames
-    are encoded when all are made: an encoder works on in threads of its own.
+    ``cut`` is what ``Painter.still`` takes when the frame is decoded already, ``decode`` what it took beyond that the
+    first time. All frames are encoded when all are made: an encoder works on in threads of its own.
     """
     clock, sizes = Clock(), avatar.manifest.sizes
     count = max(min(frames, KEPT_BYTES // (3 * sizes.width * sizes.height)), 1)
@@ -57,19 +57,19 @@ def stages(avatar: Avatar, networks: Networks, sound: Path, frames: int, folder:
             with clock.stage("encode"):
                 film.write(image, moment.samples)
     told = {name: clock.milliseconds(name) for name in STAGES}
-    return {**told, "cut": max(clock.milliseconds("still") - told["decode"], 0.0)}
+    return {**told, "decode": max(clock.milliseconds("still") - told["cut"], 0.0)}
 
 
 def _paint(avatar: Avatar, networks: Networks, moments: list[Moment], clock: Clock) -> list[Picture]:
     """The finished frames."""
     images = []
     walk = Walk(avatar.frame_count, avatar.manifest.start_frame)
-    with Template(avatar.template) as template, Painter(avatar, networks) as painter:
+    with Painter(avatar, networks) as painter:
         for moment in moments:
             k = walk(moment.index)
-            with clock.stage("decode"):
-                template.frame(k)
             with clock.stage("still"):
+                painter.still(k)
+            with clock.stage("cut"):
                 still = painter.still(k)
             with clock.stage("draw"):
                 answer = painter.draw([still], moment.window[None])[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lipwright import patch
 from lipwright.avatar import Avatar
-from lipwright.contract import CROP_SIZE, Border, FloatArray, Rect, UInt8Array
+from lipwright.contract import Border, FloatArray, Rect, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.picture import BgrPicture, Picture
 from lipwright.render.networks import Networks
@@ -82,7 +82,7 @@ class Painter:
         if not rect.usable:
             return Still(k, picture, None)
         piece = picture.piece(rect)
-        crop = patch.resize(piece, CROP_SIZE, CROP_SIZE, self._resize)
+        crop = patch.crop_of(piece, self._resize)
         roi = patch.roi(crop)
         return Still(k, picture, Mouth(rect, piece, crop, patch.to_input(roi, roi)))
 
