@@ -17,7 +17,8 @@ from lipwright.errors import AvatarError, LipwrightError
 from lipwright.render import Template
 from lipwright.training.collect import collect
 from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
-from lipwright.training.loop import Phase, Student, Trainer, drawing, listening, speaking
+from lipwright.training.lessons import Teachers, drawing, listening, speaking
+from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.losses import picture_loss, pyramid_loss
 from lipwright.training.pack import Pack
 from lipwright.training.speech import Speech, SpeechSampler
@@ -187,7 +188,7 @@ def train(pack: Pack, speech: Speech, folder: Path, stop_at: int = -1) -> Studen
     )
     trainer.run(draw, drawing(sampler, draw, trainer.device), lambda s: s)
     trainer.run(listen, listening(voices, listen, trainer.device), lambda s: s.generator.audio_model)
-    loss = speaking(sampler, voices, speak, trainer.device)
+    loss = speaking(sampler, voices, speak, trainer.device, Teachers())
 
     def interrupted(student: Student, step: int) -> torch.Tensor:
         if step == stop_at:

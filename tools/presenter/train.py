@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 
 from lipwright.training.data import Sampler
-from lipwright.training.loop import Phase, Student, Trainer, drawing, listening, speaking
+from lipwright.training.lessons import Teachers, drawing, listening, speaking
+from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.pack import Pack
 from lipwright.training.speech import Speech, SpeechSampler
 
@@ -78,7 +79,7 @@ def main() -> None:
             ear = listening(speech, phase, trainer.device)
             trainer.run(phase, ear, lambda student: student.generator.audio_model)
         else:
-            both = speaking(sampler, speech, phase, trainer.device)
+            both = speaking(sampler, speech, phase, trainer.device, Teachers())
             trainer.run(phase, both, lambda student: student.generator)
     part = options.out / "generator.part"
     torch.save(trainer.average.generator.state_dict(), part)

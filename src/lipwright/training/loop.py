@@ -29,10 +29,7 @@ from torch import Tensor, nn
 
 from lipwright.contract import FloatArray
 from lipwright.models.generator import CHANNELS, Generator, Width
-from lipwright.training.data import Batch, Sampler
-from lipwright.training.losses import map_loss, picture_loss
 from lipwright.training.pack import Pack
-from lipwright.training.speech import SpeechSampler
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +39,6 @@ _REPORT_STEPS = 25
 _DECAY = 1e-4
 #: What a part that knows its business already learns at, as a share of the others' rate.
 _SLOW = 0.2
-#: Weight of the mouth map against the picture while both are trained.
-OTHER_VOICES = 0.05
 
 
 class MouthMap(nn.Module):
@@ -103,25 +98,6 @@ class Phase:
         warm = min(1.0, (step + 1) / min(_WARM_UP, self.steps / 5 + 1))
         fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.rate * warm * (0.05 + 0.95 * fall)
-
-
-def draw_loss(student: Student, batch: Batch) -> Tensor:
-    """The picture from the mouth code."""
-    picture = student.generator.draw(batch.x, student.mouth_map(batch.mouth))
-    return picture_loss(picture.float(), batch.y, batch.weight)
-
-
-def speak_loss(student: Student, batch: Batch) -> Tensor:
-    """The picture from the sound."""
-    picture = student.generator(batch.x, batch.audio)
-    return picture_loss(picture.float(), batch.y, batch.weight)
-
-
-def listen_loss(student: Student, audio: Tensor, mouth: Tensor) -> Tensor:
-    """The mouth map from the sound; the map itself stands still."""
-    with torch.no_grad():
-        truth = student.mouth_map(mouth).float()
-    return map_loss(student.generator.audio_model(audio).float(), truth)
 
 
 Taught = TypeVar("Taught", bound=nn.Module)
@@ -328,43 +304,3 @@ def follow(average: nn.Module, student: nn.Module, decay: float) -> None:
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the student is; pictures channels last."""
-    last = torch.channels_last
-    return Batch(
-        x=batch.x.to(device, memory_format=last),
-        y=batch.y.to(device, memory_format=last),
-        weight=batch.weight.to(device),
-        mouth=batch.mouth.to(device),
-        audio=batch.audio.to(device),
-        clip=batch.clip,
-        heard=None if batch.heard is None else batch.heard.to(device),
-    )
-
-
-def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
-    """Loss of a ``draw`` step."""
-    return lambda student, step: draw_loss(student, on_device(sampler.batch(step, phase.batch, phase.size), device))
-
-
-def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
-    """Loss of a ``listen`` step."""
-
-    def loss(student: Student, step: int) -> Tensor:
-        audio, mouth = speech.batch(step, phase.batch)
-        return listen_loss(student, audio.to(device), mouth.to(device))
-
-    return loss
-
-
-def speaking(sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
-    """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general."""
-    hear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
-
-    def loss(student: Student, step: int) -> Tensor:
-        batch = on_device(sampler.batch(step, phase.batch, phase.size), device)
-        return speak_loss(student, batch) + OTHER_VOICES * hear(student, step)
-
-    return loss

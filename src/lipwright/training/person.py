@@ -24,28 +24,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
-from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
+from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
 from lipwright.training.base import base_width, is_whole, speak_like, take
-from lipwright.training.data import Ahead, Batch, Sampler, shrink
+from lipwright.training.data import Sampler, shrink
 from lipwright.training.held_out import HeldOut, Score, draw
-from lipwright.training.loop import (
-    OTHER_VOICES,
-    Checks,
-    LossOfStep,
-    Phase,
-    Record,
-    Student,
-    Trainer,
-    draw_loss,
-    listening,
-    on_device,
-)
-from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, picture_loss
+from lipwright.training.lessons import Teachers, drawing, listening, plainly, speaking
+from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
+from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
 from lipwright.training.plan import Plan, make_plan
 from lipwright.training.speech import SpeechSampler, own_speech
@@ -53,10 +43,6 @@ from lipwright.training.sync import TRUSTED, Features, SyncSampler, accuracy, ex
 
 log = logging.getLogger(__name__)
 
-#: What the losses count beside the picture's own.
-DETAIL, MOTION, SYNC, PERCEPTUAL = 0.5, 1.0, 0.02, 0.02
-#: Every so many steps the samples are clips of consecutive frames, for the losses that look at time.
-CLIP_EVERY = 4
 #: Fewest frames that can be learnt from, and fewest held-out ones that can be scored: 6 s and 1 s.
 FEWEST_FRAMES, FEWEST_HELD = 150, 25
 
@@ -69,7 +55,6 @@ _FIT_WINDOWS = 192
 _FIT_PICTURES, _FIT_SIZE = 24, 160
 #: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
 _PATIENCE = 1.25
-_GPU_WORKERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +67,6 @@ class Progress:
     """Seconds of the plan."""
     total: float
     """Seconds of the whole plan, as measured before it began."""
-
-
-@dataclass(frozen=True)
-class _Teachers:
-    """What judges the pictures while they are learnt."""
-
-    expert: SyncExpert | None
-    perceptual: PerceptualLoss | None
 
 
 def train_person(
@@ -133,7 +110,7 @@ def train_person(
     torch.backends.cudnn.benchmark = True
     clock = _Clock(plan, baselines, progress)
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
-    teachers = _Teachers(expert, PerceptualLoss.installed(torch.device(device)))
+    teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
     held = HeldOut(pack)
     trainer = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
@@ -264,7 +241,7 @@ def _train_generator(
     folder: Path,
     device: str,
     clock: _Clock,
-    teachers: _Teachers,
+    teachers: Teachers,
     held: HeldOut,
 ) -> Trainer[Student]:
     """Run all phases; the trainer's average holds the best weights afterwards."""
@@ -277,11 +254,11 @@ def _train_generator(
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.name == "draw":
-            loss = _drawing(sampler, phase, trainer.device)
+            loss = drawing(sampler, phase, trainer.device)
         elif phase.name == "listen":
             loss = listening(voices, phase, trainer.device)
         else:
-            loss = _speaking(sampler, voices, phase, trainer.device, teachers)
+            loss = speaking(sampler, voices, phase, trainer.device, teachers)
             checks = Checks(
                 math.ceil(phase.steps / plan.checks), lambda average: _check(average, watched, trainer.device)
             )
@@ -325,51 +302,6 @@ def _begin(student: Student, pack: Pack, sampler: Sampler, voices: SpeechSampler
     return True
 
 
-def _drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
-    batches = Ahead(lambda step: sampler.batch(step, phase.batch, phase.size), _workers(device))
-    return lambda student, step: draw_loss(student, on_device(batches(step), device))
-
-
-def _speaking(
-    sampler: Sampler, voices: SpeechSampler, phase: Phase, device: torch.device, teachers: _Teachers
-) -> LossOfStep[Student]:
-    """Pictures from sound by all losses; every few steps in clips, so that time can be judged too."""
-    ear = listening(voices, replace(phase, batch=max(phase.batch // 2, 1)), device)
-
-    def make(step: int) -> Batch:
-        clips = None
-        if step % CLIP_EVERY == CLIP_EVERY - 1:
-            clips = sampler.clips(step, phase.batch, phase.size, EXPERT_FRAMES)
-        return clips or sampler.batch(step, phase.batch, phase.size)
-
-    batches = Ahead(make, _workers(device))
-
-    def loss(student: Student, step: int) -> Tensor:
-        batch = on_device(batches(step), device)
-        picture = student.generator(batch.x, batch.audio).float()
-        return _picture_error(picture, batch, teachers) + OTHER_VOICES * ear(student, step)
-
-    return loss
-
-
-def _picture_error(picture: Tensor, batch: Batch, teachers: _Teachers) -> Tensor:
-    error = picture_loss(picture, batch.y, batch.weight) + DETAIL * detail_loss(picture, batch.y, batch.weight)
-    if teachers.perceptual:
-        error = error + PERCEPTUAL * teachers.perceptual(picture, batch.y)
-    if batch.clip > 1:
-        error = error + MOTION * motion_loss(picture, batch.y, batch.weight, batch.clip)
-    if teachers.expert and batch.heard is not None:
-        shown = mouth_pictures(picture).reshape(-1, batch.clip, 3, MOUTH_SIZE, MOUTH_SIZE)
-        preference = teachers.expert.preference(shown, batch.heard[:, 0], batch.heard[:, 1])
-        error = error + SYNC * sync_loss(preference.float())
-    return error
-
-
-def _workers(device: torch.device) -> int:
-    """Threads that prepare pictures: on the processor they compete with the network."""
-    return 1 if device.type == "cpu" else _GPU_WORKERS
-
-
 # --- to compare with ------------------------------------------------------------------------------------------------
 def _plain_phases(plan: Plan) -> list[Phase]:
     """As many pictures of each size, in phases without anything clever."""
@@ -384,14 +316,7 @@ def _train_plainly(pack: Pack, sampler: Sampler, plan: Plan, folder: Path, devic
     torch.manual_seed(plan.seed)
     trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
     for phase in _plain_phases(plan):
-        batches = Ahead(lambda step, p=phase: sampler.batch(step, p.batch, p.size), _workers(trainer.device))  # type: ignore[misc]
-
-        def loss(generator: Generator, step: int, batches: Ahead[Batch] = batches) -> Tensor:
-            batch = on_device(batches(step), trainer.device)
-            error: Tensor = (generator(batch.x, batch.audio).float() - batch.y).abs().mean()
-            return error
-
-        trainer.run(phase, loss, lambda generator: generator)
+        trainer.run(phase, plainly(sampler, phase, trainer.device), lambda generator: generator)
     return trainer.average
 
 
@@ -419,7 +344,7 @@ def _figures(
     held: HeldOut,
     expert: dict[str, Any],
     device: str,
-    teachers: _Teachers,
+    teachers: Teachers,
 ) -> dict[str, Any]:
     phases = [
         asdict(phase) | {"curve": r.curve, "scores": r.scores, "seconds": round(r.seconds, 1)}

@@ -15,7 +15,8 @@ from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
 from lipwright.training.data import Sampler
-from lipwright.training.loop import LossOfStep, Phase, Student, Taught, Trainer, listening, speaking
+from lipwright.training.lessons import Teachers, listening, speaking
+from lipwright.training.loop import LossOfStep, Phase, Student, Taught, Trainer
 from lipwright.training.pack import Pack
 from lipwright.training.speech import SpeechSampler, own_speech
 from lipwright.training.sync import SyncSampler, expert_loss
@@ -140,7 +141,8 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
     for planned in phases:
         phase = replace(planned, steps=2)
         sound = phase.name == "listen"
-        loss = listening(voices, phase, trainer.device) if sound else speaking(sampler, voices, phase, trainer.device)
+        heard = listening(voices, phase, trainer.device)
+        loss = heard if sound else speaking(sampler, voices, phase, trainer.device, Teachers())
         costs[phase.name] = _second_step(trainer, phase, loss)
     return costs
 

@@ -1,0 +1,127 @@
+"""What one step of each phase teaches: the samples it takes and how wrong its answer is.
+
+The presenter and a user's own person are taught alike; only where the speech comes from differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lipwright.models.generator import Generator
+from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
+from lipwright.training.data import Ahead, Batch, Sampler
+from lipwright.training.loop import LossOfStep, Phase, Student
+from lipwright.training.losses import PerceptualLoss, detail_loss, map_loss, motion_loss, picture_loss
+from lipwright.training.speech import SpeechSampler
+
+#: What the losses count beside the picture's own.
+DETAIL, MOTION, SYNC, PERCEPTUAL = 0.5, 1.0, 0.02, 0.02
+#: Weight of other voices' mouth maps against the picture while both halves are trained.
+OTHER_VOICES = 0.05
+#: Every so many steps the samples are clips of consecutive frames, for the losses that look at time.
+CLIP_EVERY = 4
+_GPU_WORKERS = 12
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Networks that judge the pictures while they are learnt; None where there is none."""
+
+    expert: SyncExpert | None = None
+    perceptual: PerceptualLoss | None = None
+
+
+def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
+    """Loss of a ``draw`` step: the picture from the mouth code."""
+    batches = Ahead(lambda step: sampler.batch(step, phase.batch, phase.size), _workers(device))
+
+    def loss(student: Student, step: int) -> Tensor:
+        batch = on_device(batches(step), device)
+        picture = student.generator.draw(batch.x, student.mouth_map(batch.mouth))
+        return picture_loss(picture.float(), batch.y, batch.weight)
+
+    return loss
+
+
+def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
+    """Loss of a ``listen`` step: the mouth map from the sound; the map itself stands still."""
+
+    def loss(student: Student, step: int) -> Tensor:
+        audio, mouth = speech.batch(step, phase.batch)
+        with torch.no_grad():
+            truth = student.mouth_map(mouth.to(device)).float()
+        return map_loss(student.generator.audio_model(audio.to(device)).float(), truth)
+
+    return loss
+
+
+def speaking(
+    sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device, teachers: Teachers
+) -> LossOfStep[Student]:
+    """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general.
+
+    Every few steps the samples are clips, so that time can be judged too.
+    """
+    ear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
+
+    def make(step: int) -> Batch:
+        clips = None
+        if step % CLIP_EVERY == CLIP_EVERY - 1:
+            clips = sampler.clips(step, phase.batch, phase.size, EXPERT_FRAMES)
+        return clips or sampler.batch(step, phase.batch, phase.size)
+
+    batches = Ahead(make, _workers(device))
+
+    def loss(student: Student, step: int) -> Tensor:
+        batch = on_device(batches(step), device)
+        picture = student.generator(batch.x, batch.audio).float()
+        return _picture_error(picture, batch, teachers) + OTHER_VOICES * ear(student, step)
+
+    return loss
+
+
+def _picture_error(picture: Tensor, batch: Batch, teachers: Teachers) -> Tensor:
+    error = picture_loss(picture, batch.y, batch.weight) + DETAIL * detail_loss(picture, batch.y, batch.weight)
+    if teachers.perceptual:
+        error = error + PERCEPTUAL * teachers.perceptual(picture, batch.y)
+    if batch.clip > 1:
+        error = error + MOTION * motion_loss(picture, batch.y, batch.weight, batch.clip)
+    if teachers.expert and batch.heard is not None:
+        shown = mouth_pictures(picture).reshape(-1, batch.clip, 3, MOUTH_SIZE, MOUTH_SIZE)
+        preference = teachers.expert.preference(shown, batch.heard[:, 0], batch.heard[:, 1])
+        error = error + SYNC * sync_loss(preference.float())
+    return error
+
+
+def plainly(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Generator]:
+    """Loss of a step without anything clever, to compare with: the mean of absolute differences, from the sound."""
+    batches = Ahead(lambda step: sampler.batch(step, phase.batch, phase.size), _workers(device))
+
+    def loss(generator: Generator, step: int) -> Tensor:
+        batch = on_device(batches(step), device)
+        error: Tensor = (generator(batch.x, batch.audio).float() - batch.y).abs().mean()
+        return error
+
+    return loss
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the student is; pictures channels last."""
+    last = torch.channels_last
+    return Batch(
+        x=batch.x.to(device, memory_format=last),
+        y=batch.y.to(device, memory_format=last),
+        weight=batch.weight.to(device),
+        mouth=batch.mouth.to(device),
+        audio=batch.audio.to(device),
+        clip=batch.clip,
+        heard=None if batch.heard is None else batch.heard.to(device),
+    )
+
+
+def _workers(device: torch.device) -> int:
+    """Threads that prepare pictures: on the processor they compete with the network."""
+    return 1 if device.type == "cpu" else _GPU_WORKERS
