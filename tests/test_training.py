@@ -12,11 +12,13 @@ from avatars import Parts, make_avatar, small_landmarks
 from lipwright import patch
 from lipwright.audio.window import FeatureWindow
 from lipwright.avatar.package import LANDMARKS
-from lipwright.contract import FEATURE_DIM, MASK_XYWH, ROI_SIZE
+from lipwright.contract import AUDIO_SHAPE, FEATURE_DIM, MASK_XYWH, ROI_SIZE
 from lipwright.errors import AvatarError, LipwrightError
+from lipwright.models.generator import Generator
 from lipwright.render import Template
 from lipwright.training.collect import collect
 from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
+from lipwright.training.folded import fold, unfolded
 from lipwright.training.lessons import Teachers, drawing, listening, speaking
 from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.losses import picture_loss, pyramid_loss
@@ -245,3 +247,22 @@ def test_an_avatar_without_what_training_needs_is_named(tmp_path: Path) -> None:
         collect(make_avatar(tmp_path, Parts(), name="other"))
     with pytest.raises(AvatarError, match="no features"):
         collect(make_avatar(tmp_path, Parts(features=False), name="deaf"))
+
+
+def test_a_folded_generator_says_the_same_and_comes_back_as_the_familys() -> None:
+    torch.manual_seed(3)
+    generator = Generator("mobile")
+    image, audio = torch.rand(2, 6, 160, 160), torch.randn(2, *AUDIO_SHAPE)
+    generator.train()(image, audio)  # so that the norms have something to say
+    generator.eval()
+    with torch.no_grad():
+        before = generator(image, audio)
+        fold(generator)
+        folded = generator(image, audio)
+        back = unfolded(generator)
+        after = back(image, audio)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in generator.modules())
+    assert float((before - before.mean()).abs().max()) > 1e-3
+    torch.testing.assert_close(folded, before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(after, folded, atol=1e-5, rtol=0)
+    assert back.state_dict().keys() == Generator("mobile").state_dict().keys()

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from lipwright.training.data import Sampler
+from lipwright.training.folded import fold, unfolded
 from lipwright.training.lessons import Teachers, drawing, listening, speaking
 from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.pack import Pack
@@ -43,11 +44,10 @@ def plan(scale: float, steps: list[str]) -> list[Phase]:
     return [replace(phase, steps=wanted[phase.name]) for phase in PHASES if phase.name in wanted]
 
 
-def begin_from(trainer: Trainer[Student], checkpoint: Path) -> None:
-    """Take the averaged weights of a checkpoint, not its optimizer."""
-    weights = torch.load(checkpoint, map_location=trainer.device, weights_only=True)["average"]
-    trainer.student.load_state_dict(weights)
-    trainer.average.load_state_dict(weights)
+def begin_from(student: Student, checkpoint: Path) -> None:
+    """Take the averaged weights of a checkpoint, not its optimizer, and go on without batch norms."""
+    student.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
+    fold(student.generator)
 
 
 def main() -> None:
@@ -68,9 +68,10 @@ def main() -> None:
     pack = Pack.load(options.pack)
     sampler = Sampler(pack, pack.training_frames(), seed=1)
     speech = SpeechSampler(Speech.load(options.speech), seed=2)
-    trainer = Trainer(Student(pack, options.width), options.out, options.device)
+    student = Student(pack, options.width)
     if options.base:
-        begin_from(trainer, options.base)
+        begin_from(student, options.base)
+    trainer = Trainer(student, options.out, options.device)
     phases = plan(options.scale, options.steps)
     for phase in phases:
         if phase.name == "draw":
@@ -82,7 +83,8 @@ def main() -> None:
             both = speaking(sampler, speech, phase, trainer.device, Teachers())
             trainer.run(phase, both, lambda student: student.generator)
     part = options.out / "generator.part"
-    torch.save(trainer.average.generator.state_dict(), part)
+    generator = trainer.average.generator
+    torch.save((unfolded(generator) if options.base else generator).state_dict(), part)
     part.replace(options.out / "generator.pth")
     base = options.base and str(options.base)
     record = {"width": options.width, "base": base, "phases": [asdict(phase) for phase in phases]}
