@@ -35,6 +35,9 @@ PHASES = (
     Phase("speak320", size=320, batch=4, steps=1200, rate=6e-4),
 )
 
+#: What has learnt already, and has no batch norms to catch it, learns at this share of the rate.
+_GENTLE = 0.5
+
 
 def plan(scale: float, steps: list[str]) -> list[Phase]:
     """All phases scaled, or those named in ``steps`` (PHASE=N) with N steps."""
@@ -73,6 +76,8 @@ def main() -> None:
         begin_from(student, options.base)
     trainer = Trainer(student, options.out, options.device)
     phases = plan(options.scale, options.steps)
+    if options.base:
+        phases = [replace(phase, rate=phase.rate * _GENTLE) for phase in phases]
     for phase in phases:
         if phase.name == "draw":
             trainer.run(phase, drawing(sampler, phase, trainer.device), lambda student: student)
