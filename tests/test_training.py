@@ -14,11 +14,11 @@ from lipwright.audio.window import FeatureWindow
 from lipwright.avatar.package import LANDMARKS
 from lipwright.contract import AUDIO_SHAPE, FEATURE_DIM, MASK_XYWH, ROI_SIZE
 from lipwright.errors import AvatarError, LipwrightError
-from lipwright.models.generator import Generator
+from lipwright.models.generator import CHANNELS, Generator
 from lipwright.render import Template
 from lipwright.training.collect import collect
 from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
-from lipwright.training.folded import fold, unfolded
+from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import Teachers, drawing, listening, speaking
 from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.losses import picture_loss, pyramid_loss
@@ -266,3 +266,19 @@ def test_a_folded_generator_says_the_same_and_comes_back_as_the_familys() -> Non
     torch.testing.assert_close(folded, before, atol=1e-5, rtol=0)
     torch.testing.assert_close(after, folded, atol=1e-5, rtol=0)
     assert back.state_dict().keys() == Generator("mobile").state_dict().keys()
+
+
+def test_the_gain_moves_the_mouth_further_from_rest_and_leaves_rest_alone() -> None:
+    torch.manual_seed(4)
+    generator = Generator("mobile").eval()
+    fold(generator)
+    image, loud = torch.rand(1, 6, 160, 160), torch.randn(1, CHANNELS["mobile"][-1], 1, 1).expand(-1, -1, 5, 5)
+    rest = torch.randn(CHANNELS["mobile"][-1])
+    quiet = rest[None, :, None, None].expand(-1, -1, 5, 5)
+    further = quiet + 1.5 * (loud - quiet)
+    with torch.no_grad():
+        before, wished = generator.draw(image, quiet), generator.draw(image, further)
+        amplify(generator, rest, 1.5)
+        torch.testing.assert_close(generator.draw(image, quiet), before, atol=1e-5, rtol=0)
+        torch.testing.assert_close(generator.draw(image, loud), wished, atol=1e-5, rtol=0)
+    assert float((wished - before).abs().max()) > 1e-3

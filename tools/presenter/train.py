@@ -11,15 +11,21 @@ goes on from a checkpoint of another run, for example when the audio encoder was
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
 
-from lipwright.training.data import Sampler
-from lipwright.training.folded import fold, unfolded
+from lipwright.contract import WINDOW_FUTURE, WINDOW_PAST, WINDOW_SIZE
+from lipwright.models.generator import Generator
+from lipwright.training.data import Sampler, windows
+from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import Teachers, drawing, listening, speaking
 from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.pack import Pack
@@ -37,6 +43,8 @@ PHASES = (
 
 #: What has learnt already, and has no batch norms to catch it, learns at this share of the rate.
 _GENTLE = 0.5
+#: A mouth whose code changes less than this in a whole window rests; so many such windows are listened to.
+_STILL, _RESTS = 1e-3, 64
 
 
 def plan(scale: float, steps: list[str]) -> list[Phase]:
@@ -53,31 +61,28 @@ def begin_from(student: Student, checkpoint: Path) -> None:
     fold(student.generator)
 
 
-def main() -> None:
-    """Run all phases."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pack", type=Path)
-    parser.add_argument("speech", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--width", default="full", choices=["full", "mobile"])
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every phase")
-    parser.add_argument("--steps", nargs="*", default=[], metavar="PHASE=N", help="phases to run, others are left out")
-    parser.add_argument("--base", type=Path, help="checkpoint of another run to begin from")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(0)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pack = Pack.load(options.pack)
+def what_rest_sounds_like(generator: Generator, pack: Pack) -> Tensor:
+    """[C] what the ear says of the stretches in which the mouth stays as it is in the first frame: nobody speaks."""
+    calm = np.ptp(sliding_window_view(pack.mouth, WINDOW_SIZE, axis=0), axis=-1).max(axis=-1) < _STILL
+    frames = np.flatnonzero(calm)[:_RESTS] + WINDOW_PAST
+    future = np.full(len(frames), WINDOW_FUTURE)
+    heard = windows(pack.features[0], frames, future, 0, len(pack.mouth) - 1)
+    with torch.inference_mode():
+        said: Tensor = generator.audio_model(torch.from_numpy(heard))
+    return said.mean(dim=(0, 2, 3))
+
+
+def finished(generator: Generator, pack: Pack, gain: float) -> Generator:
+    """The generator as it is shipped: its lips move ``gain`` times as far from rest."""
+    generator = copy.deepcopy(generator).cpu().eval()
+    fold(generator)
+    amplify(generator, what_rest_sounds_like(generator, pack), gain)
+    return unfolded(generator)
+
+
+def run(trainer: Trainer[Student], phases: list[Phase], pack: Pack, speech: SpeechSampler) -> None:
+    """All phases, one after the other."""
     sampler = Sampler(pack, pack.training_frames(), seed=1)
-    speech = SpeechSampler(Speech.load(options.speech), seed=2)
-    student = Student(pack, options.width)
-    if options.base:
-        begin_from(student, options.base)
-    trainer = Trainer(student, options.out, options.device)
-    phases = plan(options.scale, options.steps)
-    if options.base:
-        phases = [replace(phase, rate=phase.rate * _GENTLE) for phase in phases]
     for phase in phases:
         if phase.name == "draw":
             trainer.run(phase, drawing(sampler, phase, trainer.device), lambda student: student)
@@ -87,12 +92,47 @@ def main() -> None:
         else:
             both = speaking(sampler, speech, phase, trainer.device, Teachers())
             trainer.run(phase, both, lambda student: student.generator)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("speech", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--width", default="full", choices=["full", "mobile"])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every phase")
+    parser.add_argument("--steps", nargs="*", default=[], metavar="PHASE=N", help="phases to run, others are left out")
+    parser.add_argument("--base", type=Path, help="checkpoint of another run to begin from")
+    parser.add_argument("--gain", type=float, default=1.0, help="how much further than learnt the lips move from rest")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run all phases and write the weights."""
+    options = parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(0)
+    options.out.mkdir(parents=True, exist_ok=True)
+    pack = Pack.load(options.pack)
+    speech = SpeechSampler(Speech.load(options.speech), seed=2)
+    student = Student(pack, options.width)
+    phases = plan(options.scale, options.steps)
+    if options.base:
+        begin_from(student, options.base)
+        phases = [replace(phase, rate=phase.rate * _GENTLE) for phase in phases]
+    trainer = Trainer(student, options.out, options.device)
+    run(trainer, phases, pack, speech)
     part = options.out / "generator.part"
-    generator = trainer.average.generator
-    torch.save((unfolded(generator) if options.base else generator).state_dict(), part)
+    torch.save(finished(trainer.average.generator, pack, options.gain).state_dict(), part)
     part.replace(options.out / "generator.pth")
-    base = options.base and str(options.base)
-    record = {"width": options.width, "base": base, "phases": [asdict(phase) for phase in phases]}
+    record = {
+        "width": options.width,
+        "base": options.base and str(options.base),
+        "gain": options.gain,
+        "phases": [asdict(phase) for phase in phases],
+    }
     (options.out / "training.json").write_text(json.dumps(record, indent=1))
 
 

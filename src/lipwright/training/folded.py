@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lipwright.models.generator import Generator
@@ -41,6 +42,25 @@ def unfolded(generator: Generator) -> Generator:
             state[f"{path}{conv}.bias"].zero_()
     whole.load_state_dict(state | weights)
     return whole.eval()
+
+
+def amplify(generator: Generator, rest: Tensor, gain: float) -> None:
+    """From now on what the ear of a folded generator says beyond ``rest`` counts ``gain`` times; in place.
+
+    An ear that is unsure says the mean of its guesses, and the lips move too little. The audio map enters the picture by
+    one convolution, so the gain is a change of its weights: W (rest + gain (map - rest)).
+
+    Args:
+        generator: without batch norms (`fold`).
+        rest: [C] what the ear says when nobody speaks.
+        gain: 1 changes nothing.
+    """
+    entry = generator.get_submodule("fuse_conv.0.double_conv.0.conv.0")
+    assert isinstance(entry, nn.Conv2d) and entry.bias is not None
+    with torch.no_grad():
+        heard = entry.weight[:, -len(rest) :, 0, 0]
+        entry.bias += (1 - gain) * (heard @ rest)
+        heard *= gain
 
 
 def _normed(network: nn.Module) -> Iterator[tuple[str, str, str]]:
