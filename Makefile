@@ -10,7 +10,7 @@ PIP_FLAGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
-.PHONY: help demo test test-slow bench lint types docs wheel format clean
+.PHONY: help demo test test-slow bench lint types docs wheel bundle format clean
 
 help:
 	@echo 'make demo       out/demo.mp4: the built-in presenter speaks (installs no torch)'
@@ -20,7 +20,8 @@ help:
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make types      mypy --strict on src and tests'
 	@echo 'make docs       build/site: the documents as pages, strict, without network'
-	@echo 'make wheel      wheel and sdist, installed into clean environments and used from there'
+	@echo 'make wheel      wheel and sdist, and every extra, installed into clean environments and used from there'
+	@echo 'make bundle     build/bundle: lipwright for machines without Python, a folder and one file; used on a bare machine'
 	@echo 'make format     let ruff format and mend'
 	@echo 'make clean      remove .venv, out and caches'
 
@@ -67,7 +68,11 @@ docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: .venv/tests
-	$(BIN)/python -m tools.try_wheel --constraints constraints.txt
+	$(BIN)/python -m tools.try_wheel --constraints constraints.txt --pip="$(PIP_FLAGS)"
+
+bundle: .venv/tests
+	$(BIN)/python -m tools.bundle
+	$(BIN)/python -m tools.bundle --try
 
 format: .venv/tests
 	$(BIN)/ruff check --fix .

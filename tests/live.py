@@ -95,11 +95,12 @@ def serving(
     key: Path | None = None,
     doors: Sequence[Door] = (),
     attachments: Sequence[Attach] = (),
+    port: int = 0,
 ) -> Iterator[str]:
-    """The doors of ``engine`` on a port of this machine; gives ``127.0.0.1:PORT``."""
+    """The doors of ``engine`` on a port of this machine, 0 for any; gives ``127.0.0.1:PORT``."""
     policy = policy or Policy(limits=Limits(requests_per_second=10_000))
     app = create_app(engine, policy, doors, attachments)
-    listening, bound = server(app, policy.limits, certificate, key), bind("127.0.0.1", 0)
+    listening, bound = server(app, policy.limits, certificate, key), bind("127.0.0.1", port)
     thread = threading.Thread(target=listening.run, args=([bound],), daemon=True)
     thread.start()
     try:

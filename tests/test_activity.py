@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lipwright.audio.activity import FADE_FRAMES, FUTURE_FRAMES, HANGOVER_FRAMES, VoiceActivity
-from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.decode import hear
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, frame_count, lookahead_ms
 
 logger = logging.getLogger(__name__)
@@ -87,8 +87,9 @@ def test_a_voice_is_there_when_it_begins_and_held_after_its_end(level: float) ->
     assert not gains[end + HANGOVER_FRAMES + FADE_FRAMES :].any()
 
 
-def test_closures_inside_words_do_not_interrupt() -> None:
-    word = np.concatenate([vowel(0.12, -20), silence(0.16)])
+@pytest.mark.parametrize("gap", [0.16, 0.28], ids=["closure", "between words"])
+def test_gaps_in_speech_do_not_interrupt(gap: float) -> None:
+    word = np.concatenate([vowel(0.12, -20), silence(gap)])
     gains = gains_of(np.concatenate([silence(1), *[word] * 6, vowel(0.12, -20)]))
     assert np.all(gains[25:] == 1)
 
@@ -144,12 +145,6 @@ def test_costs_no_latency() -> None:
 # --- human speech -----------------------------------------------------------------------------------------------------
 
 
-def heard(path: Path) -> FloatArray:
-    with SoundReader(path) as sound:
-        network = ToNetwork(sound.rate, sound.channels)
-        return np.concatenate([*map(network.push, sound), network.flush()])
-
-
 def spoken_frames(sound: FloatArray) -> np.ndarray:
     """Frames that hold speech, by level alone: within 25 dB of the loud ones and 6 dB above the quiet ones."""
     frames = sound[: len(sound) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME].reshape(-1, SAMPLES_PER_FRAME)
@@ -167,7 +162,7 @@ def spoken_frames(sound: FloatArray) -> np.ndarray:
 def test_human_speech_is_kept(dev_data: Path, level: float | None, background: float | None, least: float) -> None:
     kept = total = 0
     for path in sorted((dev_data / "speech").glob("*.[fw]*")):
-        clean = heard(path)
+        clean = hear(path)
         sound = clean if level is None else scaled(clean, level)
         if background is not None:
             sound = sound + noise(len(sound) / SAMPLE_RATE + 1, background)[: len(sound)]
@@ -182,7 +177,7 @@ def test_human_speech_is_kept(dev_data: Path, level: float | None, background: f
 
 @pytest.mark.dev_data
 def test_pauses_between_sentences_rest(dev_data: Path) -> None:
-    sound = heard(dev_data / "speech" / "librispeech_2609-156975-0007.flac")
+    sound = hear(dev_data / "speech" / "librispeech_2609-156975-0007.flac")
     speech = sound[: 4 * SAMPLE_RATE]
     pause = noise(2, -50)
     gains = gains_of(np.concatenate([speech, pause, speech]))

@@ -21,13 +21,14 @@ from lipwright import bench as bench_room
 from lipwright import cli
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar, ModelRecord
-from lipwright.bench import Bench, Plan, bench, markdown, tables, write_bench
+from lipwright.bench import Bench, Plan, bench, markdown, tables, walk, write_bench
 from lipwright.bench.chart import Bars, Lines, Series, draw
 from lipwright.bench.children import measure
-from lipwright.bench.growth import lasting, resized
+from lipwright.bench.growth import GROWTH, lasting, resized
 from lipwright.bench.measures import STAGES, Failed, Measured, Pace, Task
 from lipwright.bench.report import Curve, as_data
-from lipwright.bench.walk import tasks
+from lipwright.bench.schedule import Schedule, cost
+from lipwright.bench.walk import BATCH, tasks
 from lipwright.trial import Look, Progress, Way, built_in_sound, stamp
 
 ONNX = Way("onnxruntime", "f32")
@@ -47,7 +48,8 @@ def no_constant(name: str) -> NoReturn:
 
 @pytest.fixture(scope="module")
 def found(avatar: Avatar) -> Bench:
-    plan = Plan([ONNX], seconds=0.4, alone=4, warm_up=2, scaling=True, jobs=(2,), lengths=(0.4,), heights=("480p",))
+    sizes = {"jobs": (2,), "lengths": (0.4,), "heights": ("480p",)}
+    plan = Plan([ONNX], seconds=0.4, alone=4, warm_up=2, growth=GROWTH, **sizes)  # type: ignore[arg-type]
     return bench(avatar, plan)
 
 
@@ -168,6 +170,69 @@ def test_the_plan_of_a_whole_bench(avatar: Avatar) -> None:
     assert all(task.precision == "f32" for task in common)
 
 
+def test_cards_are_measured_with_many_frames_a_call(avatar: Avatar) -> None:
+    cards = [Way("torch:cuda", "f16"), Way("onnxruntime:tensorrt", "f16")]
+    planned = tasks(avatar, Plan([ONNX, *cards]), a_task(avatar))
+    alone = {(task.label, task.batch) for task in planned if task.kind == "inference"}
+    together = {(f"{way}, {BATCH} frames a call", BATCH) for way in cards}
+    assert alone == {(str(way), 1) for way in (ONNX, *cards)} | together
+
+
+def test_times_of_a_batch_are_those_of_its_frames(avatar: Avatar) -> None:
+    one, many = (measure(a_task(avatar, batch=batch, frames=10), nothing) for batch in (1, 20))
+    assert isinstance(one, Measured)
+    assert isinstance(many, Measured)
+    assert many.median_ms < 8 * one.median_ms, "the whole call would take 20 times as long"
+
+
+def test_without_ways_growth_alone_is_measured(avatar: Avatar) -> None:
+    assert tasks(avatar, Plan([], growth=("jobs",)), a_task(avatar)) == []
+
+
+def test_what_is_done_is_kept_when_it_is_stopped(avatar: Avatar) -> None:
+    kept: list[tuple[int, list[str]]] = []
+
+    def interrupt(step: Progress) -> None:
+        if step.step.startswith("2 of 3"):
+            raise KeyboardInterrupt
+
+    def keep(found: Bench) -> None:
+        kept.append((len(found.everything), found.remarks()))
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(avatar, Plan([], seconds=0.2, warm_up=1, growth=("jobs",), jobs=(1, 2, 3)), interrupt, keep)
+    ((count, remarks),) = kept
+    assert count == 1
+    assert "stopped after 1 of 3 measurements" in remarks
+
+
+def test_the_time_that_is_left_follows_what_was_done(avatar: Avatar) -> None:
+    now = [0.0]
+    costs = [cost(a_task(avatar, frames=frames)) for frames in (1000, 1000, 2000)]
+    assert costs[0] == costs[1] < costs[2] < 2 * costs[0] + 1
+    assert cost(a_task(avatar, frames=1000), pixels=2) > costs[0]
+    schedule = Schedule([200, 200, 400], lambda: now[0])
+    assert schedule.words(0, 0.0) == "1 of 3"
+    now[0] = 60.0
+    assert schedule.words(1, 0.0) == "2 of 3, about 3 min left"
+    now[0] = 210.0
+    assert schedule.words(2, 0.75) == "3 of 3, about 30 s left"
+
+
+def test_a_machines_bench_includes_full_hd(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Task] = []
+
+    def noted(task: Task, look: object) -> Failed:
+        planned.append(task)
+        return Failed(task.label, task.kind, "not today")
+
+    monkeypatch.setattr(walk, "measure", noted)
+    bench(avatar, Plan(seconds=0.2))
+    (larger,) = [task for task in planned if task.size]
+    assert (larger.kind, larger.runtime, larger.label) == ("render", "auto", "auto, 1440 x 1080")
+    assert Path(larger.avatar).name == "1080p.avatar"
+
+
 def test_torch_is_a_baseline_where_there_are_weights(avatar: Avatar, tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"not looked at here")
     with_weights = avatar.save(
@@ -221,6 +286,10 @@ def test_ratios_are_to_the_faster_baseline_and_empty_columns_go() -> None:
     (table,) = tables(Bench("x", stamp(), None, list(results)))
     assert table.head == ["end to end", "first frame", "median", "p95", "p99", "fps", "memory", "against the baseline"]
     assert [row[-1] for row in table.rows] == ["3.00 x", "0.20 x", "1.00 x"]
+    larger = replace(a_result("larger", 20), size="1920 x 1080")
+    other = Bench("x", stamp(), None, [*results, larger])
+    assert [row[-1] for row in tables(other)[0].rows] == ["3.00 x", "", "0.20 x", "1.00 x"]
+    assert as_data(other)["times_the_baseline"] == {"ours": 3.0}  # type: ignore[index]
 
 
 def test_a_busy_machine_and_failures_are_remarked() -> None:
@@ -261,9 +330,11 @@ def test_the_command_prints_tables(
 ) -> None:
     plans: list[Plan] = []
 
-    def measured_before(_avatar: Avatar, plan: Plan, look: Look) -> Bench:
+    def measured_before(_avatar: Avatar, plan: Plan, look: Look, keep: walk.Keep) -> Bench:
         plans.append(plan)
         look(Progress("inference: it", 1, 2))
+        keep(found)
+        assert (tmp_path / "bench" / "bench.json").is_file()
         return found
 
     monkeypatch.setattr(bench_room, "bench", measured_before)
@@ -276,6 +347,33 @@ def test_the_command_prints_tables(
     assert "against the baseline" in out
     assert "1.00 x" in out
     assert (tmp_path / "bench" / "bench.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "growth"), [("all", GROWTH), ("sizes, jobs", ("jobs", "sizes")), ("lengths", ("lengths",))]
+)
+def test_growth_by_name(
+    wanted: str, growth: tuple[str, ...], avatar: Avatar, found: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+
+    def measured_before(_avatar: Avatar, plan: Plan, _look: Look, _keep: walk.Keep) -> Bench:
+        plans.append(plan)
+        return found
+
+    monkeypatch.setattr(bench_room, "bench", measured_before)
+    for runtime in ([], ["--runtime", "onnxruntime/f32"]):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main(["bench", str(avatar.path), "-o", str(tmp_path / "bench"), "--scaling", wanted, *runtime])
+        assert not leaving.value.code
+    assert [(plan.ways, plan.growth) for plan in plans] == [([], growth), ([ONNX], growth)]
+
+
+def test_unknown_growth_is_wrong_usage(avatar: Avatar, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["bench", str(avatar.path), "--scaling", "jobs,cores"])
+    assert leaving.value.code == 2
+    assert "cores" in capfd.readouterr().err
 
 
 def test_the_worker_loads_no_library_of_networks_before_its_task() -> None:

@@ -24,7 +24,7 @@ from avatars import FACE, Parts, face_images, face_rects, make_avatar, small_fea
 from command import Command, Outcome
 from lipwright import avatar as avatar_room
 from lipwright import cli, export_avatar
-from lipwright.avatar import WEIGHTS, Avatar, ModelRecord
+from lipwright.avatar import FAST_GENERATOR, WEIGHTS, Avatar, ModelRecord
 from lipwright.errors import AvatarError
 
 COMMANDS = {
@@ -286,13 +286,46 @@ def test_export_uses_the_weights_in_the_avatar(lipwright: Command, weights: Path
     record = ModelRecord(file=WEIGHTS, licence="CC0-1.0", origin="trained by a test")
     models = before.manifest.models.model_copy(update={"generator_weights": record})
     before.save(manifest=before.manifest.changed(models=models), contents={WEIGHTS: weights})
-    told = lipwright("export", before.path, "--full")
+    told = lipwright("export", before.path, "--store", "f32")
     assert told.code == 0, told.err
     after = Avatar.open(before.path).manifest.models.generator
     assert after is not None
     assert after.parity is not None
     assert (after.licence, after.origin, after.parity.max_abs_rounded) == ("CC0-1.0", "trained by a test", None)
     assert "max_abs_f32" in told.out
+
+
+def test_export_adds_a_fast_generator(lipwright: Command, weights: Path, tmp_path: Path) -> None:
+    before = make_avatar(tmp_path, name="slow")
+    both = lipwright("export", before.path, "--fast", weights, "--checkpoint", weights)
+    assert (both.code, both.out) == (2, "")
+    told = lipwright("export", before.path, "--fast", weights, "--store", "int8", "--json").json
+    parity = told["parity"]["generator_fast"]
+    assert (parity["stored"], parity["n_inputs"]) == ("int8", 2)
+    assert parity["max_abs_f32"] <= 1e-4
+    after = Avatar.open(before.path)
+    assert after.qualities == ("full", "fast")
+    assert after.manifest.models.generator == before.manifest.models.generator
+    record = after.at("fast").drawing
+    assert record is not None
+    assert record.parity is not None
+    assert record.parity.model_dump() == parity
+    assert (record.file, record.width, record.origin) == (FAST_GENERATOR, "mobile", "from weights.pth")
+    assert after.verify() == []
+
+
+def test_a_generator_of_full_width_is_no_fast_one(lipwright: Command, tmp_path: Path) -> None:
+    import torch
+
+    from lipwright.models.generator import Generator
+
+    avatar = make_avatar(tmp_path, name="slow")
+    torch.save(Generator("full").state_dict(), tmp_path / "wide.pth")
+    told = lipwright("export", avatar.path, "--fast", tmp_path / "wide.pth")
+    assert (told.code, told.err.count("\n")) == (1, 1)
+    assert "full width" in told.err
+    assert "--width mobile" in told.err
+    assert Avatar.open(avatar.path) == avatar
 
 
 # --- installation ---------------------------------------------------------------------------------------------------

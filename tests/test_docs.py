@@ -1,26 +1,25 @@
-"""The documents say what the code does: numbers, commands, options, links, and a word on every public function."""
+"""The documents say what the code does: numbers, links, names of tests, and a word on every public function.
+
+Their commands: tests/test_docs_commands.py.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
-from lipwright import cli, contract
+from lipwright import contract
 from lipwright.audio.mel import mel_filters
-from lipwright.cli.app import app
 from lipwright.contract import AVE, CENTRED, lookahead_ms
+from pages import PAGES, ROOT
 from test_readme import BLOCK
 from tools.site_hooks import FETCHED
 
-ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "lipwright"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTRACT = ROOT / "docs" / "contract.md"
 README_LINES = 150
 
@@ -104,58 +103,10 @@ def test_the_look_ahead_table_is_the_codes() -> None:
         assert said == [lookahead_ms(n, alignment) for n in range(contract.WINDOW_FUTURE + 1)]
 
 
-@pytest.mark.parametrize("name", ["README.md", "contract.md", "credentials.md", "index.md"])
+@pytest.mark.parametrize("name", ["README.md", "avatar-format.md", "contract.md", "credentials.md", "index.md"])
 def test_pages_with_examples_run_them(name: str) -> None:
     page = next(page for page in PAGES if page.name == name)
     assert BLOCK.search(page.read_text(encoding="utf-8"))
-
-
-# --- commands -------------------------------------------------------------------------------------------------------
-
-
-def command_lines(text: str) -> Iterator[str]:
-    """Every use of the command on a page: lines of code blocks, fenced or indented, and code in a sentence."""
-    joined = text.replace("\\\n", " ")
-    for block in FENCED.findall(joined):
-        yield from re.findall(r"^(?:\$ )?(lipwright [^\n#|]+)", block, re.MULTILINE)
-    prose = FENCED.sub("", joined)
-    yield from re.findall(r"^ {4}(?:\$ )?(lipwright [^\n#|]+)", prose, re.MULTILINE)
-    for sentence in re.split(r"(?<=[.;]) |\n\n", prose):
-        if "to come" not in sentence:
-            yield from re.findall(r"`(lipwright [^`\n]+)`", sentence)
-
-
-def faults(line: str) -> list[str]:
-    group = typer.main.get_command(app)
-    words = [word.strip("[]") for word in shlex.split(line.replace("'", ""))[1:]]
-    name = next((word for word in words if not word.startswith("-")), None)
-    commands = group.commands  # type: ignore[attr-defined]
-    if name is None or name not in commands:
-        return [] if name is None or not name.islower() else [f"`{line}`: there is no command {name}"]
-    options = {option for p in commands[name].params for option in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
-    used = {word.split("=")[0] for word in words if re.fullmatch(r"--?[a-z][\w=-]*", word)}
-    return [f"`{line}`: {name} has no {option}" for option in sorted(used - options)]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
-    assert cli.main is not None  # importing the command has registered its parts
-    found = [fault for line in command_lines(page.read_text(encoding="utf-8")) for fault in faults(line)]
-    assert not found
-
-
-def test_a_wrong_command_or_option_would_be_found() -> None:
-    text = "Say `lipwright rendr x.wav` or\n\n    lipwright render x.wav --oout y.mp4 \\\n        --frames 3\n"
-    found = [fault for line in command_lines(text) for fault in faults(line)]
-    assert [fault.rsplit(": ", 1)[1] for fault in found] == ["render has no --oout", "there is no command rendr"]
-    assert not list(command_lines("`lipwright sing` is to come."))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_every_module_that_a_page_runs_exists(page: Path) -> None:
-    for module in re.findall(r"python -m (tools[\w.]+)", page.read_text(encoding="utf-8")):
-        path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
@@ -176,6 +127,16 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         file = page.parent / name if name else page
         assert file.is_file(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    """By file, or by name where a file has it."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    files = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    assert set(re.findall(r"(?<![\w/])(?:tests/)?(test_\w+\.py)", text)) <= set(files)
+    defined = set(re.findall(r"^(?:async )?def (test_\w+)", "\n".join(files.values()), re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", text)) <= defined
 
 
 def test_the_readme_is_short() -> None:
@@ -200,6 +161,10 @@ def test_the_site_fetches_nothing() -> None:
 ARRAYS = re.compile(r"\b(?:\w*Array|NDArray)\b")
 #: How a docstring tells a shape: [n, 512], "of this shape", or the names of the values, as (centre x, centre y, side).
 SHAPE = re.compile(r"\[|shape|\(\w[\w ]*, ")
+#: How it tells of what kind the values are, where their type alone does not: dtype, range, unit or order.
+KIND = re.compile(r"uint8|int\d+|float\d+|bool|\d\.\.|pixels|samples|levels|BGR|YUV|landmarks|gaps?\b|Hz|True", re.I)
+#: Rooms in which no method goes without words of its own, not even one of a line.
+IN_FULL = {"audio", "video", "patch", "picture", "runtimes", "quality", "credentials", "face"}
 #: Rooms that programs use; docs/api.md shows them.
 SHOWN = set(re.findall(r"^::: lipwright\.(\w+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -236,13 +201,43 @@ def test_every_public_function_is_documented() -> None:
     assert not found
 
 
+def test_rooms_in_full_have_words_for_every_class_function_and_method() -> None:
+    found = []
+    for module in (path for path in SOURCE.rglob("*.py") if room(path.relative_to(SOURCE)) in IN_FULL):
+        for name, node in defined(ast.parse(module.read_text(encoding="utf-8")).body):
+            if not ast.get_docstring(node):
+                found.append(f"{module.relative_to(SOURCE)}: {name}")
+    assert not found
+
+
+def defined(
+    body: list[ast.stmt], owner: str = ""
+) -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Public classes, functions and methods by their full names."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield f"{owner}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from defined(node.body, f"{node.name}.")
+
+
+def room(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def with_arrays(rooms: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Public functions of these rooms that take or give arrays: name, own words, and those of all around."""
+    for module, name, node, said in all_functions():
+        signature = f"{ast.unparse(node.args)} {ast.unparse(node.returns) if node.returns else ''}"
+        if room(module) in rooms and ARRAYS.search(signature):
+            yield f"{module}: {name}", ast.get_docstring(node) or "", said
+
+
 def test_functions_that_take_or_give_arrays_say_their_shape() -> None:
     # What a runtime takes and gives has the shapes of the TensorSpecs that it lists; a package's arrays are described
     # once, by the properties of Avatar.
-    rooms = SHOWN - {"runtimes", "avatar"}
-    found = []
-    for module, name, node, said in all_functions():
-        signature = f"{ast.unparse(node.args)} {ast.unparse(node.returns) if node.returns else ''}"
-        if module.parts[0].removesuffix(".py") in rooms and ARRAYS.search(signature) and not SHAPE.search(said):
-            found.append(f"{module}: {name}")
-    assert not found
+    assert [name for name, _, said in with_arrays(SHOWN - {"runtimes", "avatar"}) if not SHAPE.search(said)] == []
+
+
+def test_functions_of_the_rooms_in_full_say_shape_and_kind_themselves() -> None:
+    assert [name for name, own, _ in with_arrays(IN_FULL) if not (SHAPE.search(own) and KIND.search(own))] == []

@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,10 @@ from avatars import Parts, make_avatar
 from lipwright import Avatar, LipwrightError
 from lipwright.contract import FRAME_MS, FloatArray
 from lipwright.errors import ContractError
-from lipwright.serve.capacity import BATCHES, SHARE, Costs, capacity, fits, measure_batches
+from lipwright.render import Networks
+from lipwright.runtimes.base import probe_inputs
+from lipwright.serve import faces
+from lipwright.serve.capacity import BATCHES, SHARE, Costs, capacity, fits, measure_batches, quicker
 from lipwright.serve.engine import (
     PATIENT_ERRORS,
     Engine,
@@ -27,8 +30,10 @@ from lipwright.serve.engine import (
     NoSuchAvatarError,
     Seat,
 )
+from lipwright.serve.faces import Face
+from lipwright.serve.lanes import SideBySide
 from lipwright.serve.session import LiveFrame, SessionOptions
-from live import PATIENCE, costly_face, noise, running, small_avatar, until
+from live import PATIENCE, CostlyGenerator, LevelEncoder, costly_face, noise, running, small_avatar, until
 
 PUSHED = SessionOptions("pushed", lost_after=None)
 
@@ -115,6 +120,113 @@ def test_batches_are_used_where_they_are_faster() -> None:
     assert 22 <= cheap[1] < 60
     dear = measure_batches(lambda size: time.sleep(0.01 * size**1.5))
     assert [size for size, _ in dear] == [1]
+
+
+# --- several frames side by side ------------------------------------------------------------------------------------
+
+
+class Lanes(CostlyGenerator):
+    """As many calls as there are lanes must be under way before any of them is answered."""
+
+    lanes = 3
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self._meeting = threading.Barrier(together)
+
+    def run(self, *arrays: FloatArray) -> FloatArray:
+        self._meeting.wait(PATIENCE)
+        return super().run(*arrays)
+
+
+def test_of_two_ways_to_draw_the_quicker_is_taken_for_every_size() -> None:
+    assert quicker([(1, 20), (2, 36)], [(2, 30), (3, 33)]) == ((1, 20), (2, 30), (3, 33))
+    assert quicker([(1, 20), (2, 30)], [(2, 36), (3, 66)]) == ((1, 20), (2, 30)), "three at once are no gain"
+
+
+def test_lanes_answer_in_order_and_all_at_once() -> None:
+    alone, wide = CostlyGenerator(), Lanes(3)
+    inputs = probe_inputs("generator", 3)
+    generator = SideBySide(alone)
+    assert np.array_equal(generator.run(*inputs), inputs[0][:, :3])
+    assert alone.batches == [3]
+    generator.spread(wide, [3])
+    assert np.array_equal(generator.run(*inputs), inputs[0][:, :3])
+    assert wide.batches == [1, 1, 1]
+    generator.run(*(array[:2] for array in inputs))
+    assert alone.batches == [3, 2], "two are not drawn side by side"
+    assert generator.detail.endswith("up to 3 frames side by side")
+    generator.close()
+    assert generator.detail == alone.detail
+    generator.run(*inputs)
+    assert alone.batches == [3, 2, 3]
+
+
+def test_a_lane_that_fails_is_raised_when_all_have_ended() -> None:
+    wide = CostlyGenerator(frame_ms=50)
+    wide.lanes, wide.broken = 2, True
+    generator = SideBySide(CostlyGenerator())
+    generator.spread(wide, [2])
+    image, windows = probe_inputs("generator", 2)
+    windows[0] = 1.0
+    windows[1] = 0.0
+    with pytest.raises(LipwrightError, match="fallen out"):
+        generator.run(image, windows)
+    assert wide.batches == [1, 1]
+    generator.close()
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """What two and three frames side by side cost; one alone costs 20 ms, everything else 1 ms."""
+    spread: list[float] = []
+
+    def found(work: Callable[[], object]) -> float:
+        work()
+        values.append(0.0)
+        return 1.0 if len(values) <= 2 else spread[len(values) - 3]
+
+    values: list[float] = []
+    monkeypatch.setattr(faces, "measured_ms", found)
+    monkeypatch.setattr(faces, "measure_batches", lambda _draw: ((1, 20.0),))
+    yield spread
+
+
+def test_lanes_are_used_where_more_sessions_fit(avatar: Avatar, measured: list[float]) -> None:
+    measured += [22.0, 24.0]
+    wide = CostlyGenerator()
+    wide.lanes = 3
+    face = Face(avatar, Networks(CostlyGenerator(), LevelEncoder()), open_wide=lambda: wide)
+    with running(face) as engine:
+        assert engine.costs["tiny"].draw_ms == ((1, 20.0), (2, 22.0), (3, 24.0))
+        assert engine.capacity == 3
+        wide.batches.clear()
+        inputs = probe_inputs("generator", 3)
+        assert np.array_equal(engine.infer("tiny", *inputs), inputs[0][:, :3])
+        assert wide.batches == [1, 1, 1]
+        with engine.open("tiny", PUSHED, "test") as seat:
+            assert contiguous(read(seat, 5))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lipwright-lane")]
+
+
+def test_lanes_are_given_up_where_no_more_sessions_fit(avatar: Avatar, measured: list[float]) -> None:
+    measured += [39.0, 60.0]
+    wide = CostlyGenerator()
+    wide.lanes = 3
+    face = Face(avatar, Networks(CostlyGenerator(), LevelEncoder()), open_wide=lambda: wide)
+    with running(face) as engine:
+        assert engine.capacity == 1
+        assert face.networks.generator.detail == "a generator of known cost"
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("lipwright-lane")]
+
+
+def test_lanes_are_not_tried_for_one_session(avatar: Avatar) -> None:
+    def never() -> CostlyGenerator:
+        raise AssertionError("opened for nothing")
+
+    face = Face(avatar, Networks(CostlyGenerator(), LevelEncoder()), open_wide=never)
+    with running(face, sessions=1) as engine:
+        assert engine.ready
 
 
 # --- admission ------------------------------------------------------------------------------------------------------
@@ -290,7 +402,7 @@ def test_errands_are_done_behind_live_frames(avatar: Avatar) -> None:
             done = threading.Event()
 
             def work() -> None:
-                for _ in itertools.repeat(None, 4):
+                for _ in itertools.repeat(None, 2):
                     engine.infer("tiny", inputs, windows)
                 done.set()
 
@@ -298,7 +410,7 @@ def test_errands_are_done_behind_live_frames(avatar: Avatar) -> None:
             frames = read(seat, 60)
             assert contiguous(frames)
             until(done.is_set)
-        assert sum(generator.batches) >= 25
+        assert sum(generator.batches) >= 15
 
 
 def test_an_errand_that_fails_is_its_own_fault(avatar: Avatar) -> None:

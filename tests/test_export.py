@@ -16,11 +16,21 @@ import torch
 from lipwright import export
 from lipwright.contract import FloatArray
 from lipwright.errors import AvatarError, ContractError, LipwrightError, MissingExtraError
-from lipwright.export import PARITY_LIMIT, ROUNDING_LIMIT, ParityRecord, export_audio_encoder, export_generator
+from lipwright.export import (
+    EIGHT_BIT_LIMITS,
+    PARITY_LIMIT,
+    ROUNDING_LIMIT,
+    Apart,
+    ParityRecord,
+    export_audio_encoder,
+    export_generator,
+)
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
 from lipwright.runtimes import open_runtime
 from lipwright.runtimes.choice import is_installed
+from lipwright.runtimes.stored import rounded, stored_weights
+from lipwright.training.base import exported_weights
 from networks import formula_weights, mels, pictures, windows
 
 
@@ -37,7 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(generator: Generator, place: Path) -> tuple[Path, ParityRecord]:
     file = place / "plain.onnx"
-    return file, export_generator(generator, file, pictures(1), windows(1), half=False)
+    return file, export_generator(generator, file, pictures(1), windows(1), "f32")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,7 @@ def test_record_of_an_export_in_f32(plain: tuple[Path, ParityRecord]) -> None:
     record = plain[1]
     assert 0 < record.max_abs_f32 <= PARITY_LIMIT == 1e-4
     assert (record.max_abs_rounded, record.rounded_vs_unrounded) == (None, None)
+    assert (record.rounded_mean, record.rounded_p999, record.stored) == (None, None, "f32")
     assert (record.opset, record.n_inputs) == (17, 1)
     assert (record.torch, record.onnxruntime) == (torch.__version__, onnxruntime.__version__)
 
@@ -77,6 +88,7 @@ def test_record_of_an_export_with_rounded_weights(halved: tuple[Path, ParityReco
     assert 0 < record.max_abs_f32 <= 1e-4
     assert 0 < record.max_abs_rounded <= 1e-4
     assert 1e-4 < record.rounded_vs_unrounded <= ROUNDING_LIMIT == 2 / 255
+    assert record.stored == "f16"
 
 
 def test_rounding_halves_the_file(plain: tuple[Path, ParityRecord], halved: tuple[Path, ParityRecord]) -> None:
@@ -128,6 +140,75 @@ def test_encoder(place: Path) -> None:
     assert max(record.max_abs_f32, record.max_abs_rounded) <= PARITY_LIMIT
 
 
+@pytest.fixture(scope="module")
+def eighth(generator: Generator, place: Path) -> tuple[Path, ParityRecord]:
+    """In 8 bits."""
+    file = place / "eighth.onnx"
+    return file, export_generator(generator, file, pictures(1), windows(1), "int8")
+
+
+def test_record_of_an_export_in_eight_bits(eighth: tuple[Path, ParityRecord], plain: tuple[Path, ParityRecord]) -> None:
+    file, record = eighth
+    assert record.stored == "int8"
+    assert record.max_abs_rounded is not None
+    assert record.max_abs_rounded <= PARITY_LIMIT, "torch with rounded weights draws what the file draws"
+    first, second = (open_runtime(f, "generator", "onnxruntime").run(pictures(1), windows(1)) for f in (plain[0], file))
+    seen = Apart.of(first, second)
+    assert (record.rounded_vs_unrounded, record.rounded_mean, record.rounded_p999) == pytest.approx(
+        (seen.max_abs, seen.mean_abs, seen.p999_abs), rel=1e-3
+    )
+    assert 0 < seen.mean_abs <= EIGHT_BIT_LIMITS[0] == 0.5 / 255
+    assert seen.mean_abs < seen.p999_abs <= EIGHT_BIT_LIMITS[1] == 4 / 255
+    assert seen.p999_abs < seen.max_abs
+    assert 0.26 < file.stat().st_size / plain[0].stat().st_size < 0.33
+
+
+def test_openvino_draws_from_eight_bits_what_onnxruntime_does(eighth: tuple[Path, ParityRecord]) -> None:
+    if not is_installed("openvino"):
+        return
+    runtimes = (open_runtime(eighth[0], "generator", name, "f32") for name in ("onnxruntime", "openvino"))
+    first, second = (runtime.run(pictures(1), windows(1)) for runtime in runtimes)
+    assert np.abs(first - second).max() <= 1e-4
+
+
+def test_a_base_can_be_taken_from_eight_bits(
+    eighth: tuple[Path, ParityRecord], plain: tuple[Path, ParityRecord]
+) -> None:
+    unrounded, base = stored_weights(plain[0]), exported_weights(eighth[0])
+    assert base.keys() == exported_weights(plain[0]).keys()
+    for name, values in base.items():
+        np.testing.assert_array_equal(values, rounded(unrounded[name], "int8").astype(np.float16))
+
+
+def even_encoder() -> AudioEncoder:
+    """Without the far tails of random weights, which cost all others of their channel their steps."""
+    encoder = formula_weights(AudioEncoder())
+    with torch.no_grad():
+        for weight in encoder.parameters():
+            if weight.dim() > 1:
+                weight.clamp_(-weight.std(), weight.std())
+    return encoder
+
+
+def test_encoder_in_eight_bits(place: Path) -> None:
+    record = export_audio_encoder(even_encoder(), place / "encoder8.onnx", mels(3), "int8")
+    assert record.max_abs_rounded is not None
+    assert record.rounded_mean is not None
+    assert record.max_abs_rounded <= PARITY_LIMIT
+    assert 0 < record.rounded_mean <= EIGHT_BIT_LIMITS[0]
+    assert (place / "encoder8.onnx").stat().st_size < 3_000_000
+
+
+def test_apart_is_relative_to_outputs_beyond_1() -> None:
+    expected = np.zeros(2000, np.float32)
+    got = expected.copy()
+    got[0], got[1:3] = 0.5, 0.25
+    assert Apart.of(expected, got) == Apart(0.5, pytest.approx(1 / 2000), pytest.approx(0.25, rel=1e-2))  # type: ignore[arg-type]
+    assert Apart.of(expected + 4, got + 4).max_abs == pytest.approx(0.125)
+    got[7] = np.nan
+    assert all(np.isnan([Apart.of(expected, got).max_abs, Apart.of(expected, got).p999_abs]))
+
+
 def test_the_module_stays_as_it_is(place: Path) -> None:
     training = formula_weights(Generator("mobile")).train()
     before = {key: value.clone() for key, value in training.state_dict().items()}
@@ -167,9 +248,19 @@ def test_a_difference_made_by_rounding_is_refused(out: Path) -> None:
     coarse = formula_weights(Generator("mobile"))
     with torch.no_grad():
         coarse.outc.conv.weight.mul_(50)
-    message = r"storing the weights as fp16 .* changes the output by .*, the limit is 7\.84e-03"
+    message = r"storing the weights as f16 changes the output.*, the limit is 7\.84e-03: --store f32 changes it less"
     assert_refused(out, message, LipwrightError, lambda: export_generator(coarse, out, pictures(1), windows(1)))
-    assert export_generator(coarse, out, pictures(1), windows(1), half=False).max_abs_rounded is None
+    assert export_generator(coarse, out, pictures(1), windows(1), "f32").max_abs_rounded is None
+
+
+def test_a_difference_made_by_eight_bits_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights have tails that trained ones have not."""
+    message = r"storing the weights as int8 .* mean difference, .* the limit is 1\.96e-03: --store f16 changes it less"
+    encoder = formula_weights(AudioEncoder())
+    assert_refused(out, message, LipwrightError, lambda: export_audio_encoder(encoder, out, mels(3), "int8"))
+    monkeypatch.setattr(export, "EIGHT_BIT_LIMITS", (1, 1e-7))
+    message = r"99\.9th percentile difference, .* the limit is 1\.00e-07"
+    assert_refused(out, message, LipwrightError, lambda: export_audio_encoder(encoder, out, mels(1), "int8"))
 
 
 def test_weights_beyond_fp16_are_refused(out: Path) -> None:

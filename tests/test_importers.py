@@ -416,6 +416,12 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "A rects not JSON": ("A", write("cache/crop_rectangles.json", "{"), r"crop_rectangles\.json is not valid JSON"),
     "A rects not rects": ("A", write("cache/crop_rectangles.json", '"x"'), "expected a list of rects, or a dict"),
     "A rect not numbers": ("A", all_rects(["a", 1, 2, 3]), "frame 0: a rect must be four finite numbers"),
+    "A rect beyond all numbers": ("A", all_rects([10**400, 1, 2, 3]), "frame 0: a rect must be four finite numbers"),
+    "A frame beyond all numbers": (
+        "A",
+        write("cache/crop_rectangles.json", '{"' + "9" * 5000 + '": {"rect": [1, 2, 3, 4]}}'),
+        "expected a list of rects, or a dict",
+    ),
     "A rect NaN": ("A", all_rects([float("nan"), 1, 2, 3]), "frame 0: a rect must be four finite numbers"),
     "A rect too short": ("A", all_rects([1, 2, 3]), r"frame 0: expected \[x1, y1, x2, y2\]"),
     "A rect without names": ("A", rects_json(lambda d: d.update({"0": {"box": 1}})), "frame 0: a rect must be four"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,6 +23,17 @@ def test_the_mask_hides_columns_5_to_314_and_rows_5_to_309() -> None:
     expected = np.zeros((320, 320, 3), bool)
     expected[5:310, 5:315] = True
     np.testing.assert_array_equal(hidden, expected)
+
+
+def test_the_roi_is_the_crop_without_four_pixels_on_every_side(frame: UInt8Array) -> None:
+    square = Rect(40, 50, 40 + 328, 50 + 328)
+    crop = patch.crop(frame, square, "cubic")
+    np.testing.assert_array_equal(crop, frame[50:378, 40:368])
+    np.testing.assert_array_equal(patch.roi(crop), frame[54:374, 44:364])
+    pasted = patch.paste(frame, square, crop, 255 - patch.roi(crop), "cubic")
+    expected = frame.copy()
+    expected[54:374, 44:364] = 255 - frame[54:374, 44:364]
+    np.testing.assert_array_equal(pasted, expected)
 
 
 def test_cut_and_mask_equal_the_golden_values(frame: UInt8Array, golden: Path) -> None:
@@ -114,3 +126,10 @@ def test_auto_averages_when_shrinking() -> None:
     frame = np.repeat(checker[..., None], 3, axis=2).astype(np.uint8)
     whole = Rect(0, 0, 656, 656)
     assert np.abs(patch.crop(frame, whole, "auto").astype(int) - 128).max() <= 1
+
+
+def test_cubic_is_cubic_both_ways(frame: UInt8Array) -> None:
+    for side in (200, 600):
+        piece = frame[:side, :side]
+        expected = cv2.resize(piece, (328, 328), interpolation=cv2.INTER_CUBIC)
+        np.testing.assert_array_equal(patch.crop(frame, Rect(0, 0, side, side), "cubic"), expected)

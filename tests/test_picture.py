@@ -76,6 +76,16 @@ def test_a_change_is_seen_in_the_rect_alone(picture: Picture, rect: Rect, levels
     assert np.abs(after.bgr - np.clip(expected, 0, 255)).mean() < 1
 
 
+@pytest.mark.parametrize("rect", RECTS[:2])
+def test_colour_changes_in_its_own_two_by_two_pixels(rect: Rect) -> None:
+    before = BgrPicture(np.full((HEIGHT, WIDTH, 3), 128, np.uint8)).yuv
+    change = np.zeros((rect.height, rect.width, 3), np.float32)
+    change[40 - rect.y1 : 42 - rect.y1, 52 - rect.x1 : 54 - rect.x1] = (60, 0, -60)
+    moved = YuvPicture(before).changed(rect, change).yuv != before
+    u, v = moved[HEIGHT:].reshape(2, HEIGHT // 2, WIDTH // 2)
+    assert np.argwhere(u).tolist() == np.argwhere(v).tolist() == [[20, 26]]
+
+
 def test_nothing_leaves_the_range() -> None:
     rect = Rect(10, 10, 50, 50)
     for picture in (BgrPicture(scene()), yuv_picture()):
@@ -99,11 +109,20 @@ def test_a_film_keeps_what_it_was_given(tmp_path: Path) -> None:
         np.testing.assert_array_equal(seen, picture.bgr)
 
 
-def test_a_film_at_the_usual_quality_is_within_40_db(tmp_path: Path) -> None:
-    """The presenter's own frames, encoded as `lipwright render` does it."""
+def enlarged(picture: Picture, width: int, height: int) -> Picture:
+    """In another size, with grain like a camera's, which an enlarged picture has lost."""
+    grain = np.random.default_rng(3).normal(0, 2, (height, width, 1))
+    larger = cv2.resize(picture.bgr, (width, height), interpolation=cv2.INTER_CUBIC) + grain
+    return BgrPicture(np.clip(np.rint(larger), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("height", "count"), [(720, 24), (1080, 10)])
+def test_a_film_at_the_usual_quality_is_within_40_db(height: int, count: int, tmp_path: Path) -> None:
+    """The presenter's own frames, encoded as `lipwright render` does it, in HD and in full HD."""
     with Template(builtin_avatar() / "full_body_video.mp4") as template:
-        shown = [template.frame(k) for k in range(0, 48, 2)]
-    height, width = shown[0].bgr.shape[:2]
+        own: list[Picture] = [template.frame(k) for k in range(0, 2 * count, 2)]
+    width = round(height * own[0].bgr.shape[1] / own[0].bgr.shape[0])
+    shown = own if own[0].bgr.shape[0] == height else [enlarged(picture, width, height) for picture in own]
     with VideoWriter(tmp_path / "film.mp4", width, height, 16_000, 1) as film:
         for picture in shown:
             film.write(picture, np.zeros((640, 1), np.float32))

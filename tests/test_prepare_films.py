@@ -6,74 +6,58 @@ import hashlib
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray
 from lipwright.prepare import Kind, prepare
-from lipwright.prepare.film import Pieces, walk
-from lipwright.prepare.judge import Judged, judge
-from lipwright.prepare.offset import Offset, estimate_offset
-from lipwright.prepare.sound import Sound, listen
 from media import write_film
 from talking import face, openings, speech
+from tools.film_score import (
+    FILMS,
+    IN_SYNC,
+    LEAST_IOU,
+    LEAST_STRETCHES,
+    MOST_ERROR,
+    MOST_OFFSET,
+    STRETCHES,
+    Film,
+    against_truth,
+    see,
+    shift_errors,
+)
 
 pytestmark = pytest.mark.slow
-
-FILMS = {
-    "ls_demo1": (1920, 1080),
-    "ls_demo2": (1920, 1080),
-    "presenter_v0": (720, 1280),
-    "presenter_v0_paired": (720, 1280),
-}
-#: Stretches of 10 s, as film and first frame: all of the real recordings, and seven of the presenter.
-STRETCHES = [("ls_demo1", 0), ("ls_demo2", 0), ("ls_demo2", 250), *(("presenter_v0", 200 * k) for k in range(7))]
-
-
-@dataclass(frozen=True)
-class Film:
-    judged: Judged
-    sound: Sound
 
 
 @pytest.fixture(scope="module")
 def films(dev_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Film]:
-    made = {}
-    for name, size in FILMS.items():
-        path = dev_data / "video" / f"{name}.mp4"
-        seen = walk(path, Pieces(tmp_path_factory.mktemp(name), path), lambda done, total: None)
-        sound = listen(path, len(seen.thumbs))
-        made[name] = Film(judge(seen, sound, size), sound)
-    return made
-
-
-def estimate(marks: FloatArray, samples: FloatArray, late: int = 0) -> Offset:
-    sound = Sound(samples, np.zeros(len(marks), bool), len(marks) / FPS)
-    return estimate_offset(marks, sound.moved(late))
+    return {
+        name: see(dev_data / "video" / f"{name}.mp4", size, tmp_path_factory.mktemp(name))
+        for name, size in FILMS.items()
+    }
 
 
 @pytest.mark.dev_data
 def test_shifts_are_measured_within_a_frame_on_nine_of_ten(films: dict[str, Film]) -> None:
-    good = []
-    for name, first in STRETCHES:
-        film, part = films[name], slice(first, first + 250)
-        marks = film.judged.landmarks[part]
-        samples = film.sound.samples[first * SAMPLES_PER_FRAME : (first + len(marks)) * SAMPLES_PER_FRAME]
-        original = estimate(marks, samples)
-        errors = [estimate(marks, samples, late).frames + late - original.frames for late in (-6, -3, 3, 6)]
-        good.append(all(abs(error) <= 1 for error in errors))
-        print(name, first, original, np.round(errors, 2), flush=True)  # noqa: T201  (shown with -s)
-    assert sum(good) >= 9
+    errors = np.stack([shift_errors(films[name], first) for name, first in STRETCHES])
+    assert (np.abs(errors) <= 1).all(axis=1).sum() >= LEAST_STRETCHES, errors
 
 
 @pytest.mark.dev_data
-@pytest.mark.parametrize("name", ["presenter_v0", "presenter_v0_paired"])
+@pytest.mark.parametrize("name", IN_SYNC)
+def test_faces_and_rects_are_where_they_truly_are(films: dict[str, Film], dev_data: Path, name: str) -> None:
+    truth = np.load(dev_data / "video" / f"{name}_truth.npz")["landmarks68"]
+    error, iou = against_truth(films[name].judged, truth)
+    assert error <= MOST_ERROR and iou.mean() >= LEAST_IOU
+
+
+@pytest.mark.dev_data
+@pytest.mark.parametrize("name", IN_SYNC)
 def test_the_presenter_is_in_sync_within_half_a_frame(films: dict[str, Film], name: str) -> None:
     offset = films[name].judged.offset
-    assert offset.sure and abs(offset.frames) <= 0.5
+    assert offset.sure and abs(offset.frames) <= MOST_OFFSET
 
 
 @pytest.mark.dev_data

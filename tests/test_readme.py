@@ -1,4 +1,4 @@
-"""Blocks of the documents that say ``<!-- test -->`` run as they stand, in a folder with a ``speech.wav``."""
+"""Blocks of the documents that say ``<!-- test -->`` run as they stand, in a folder with the files that they name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import re
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-ROOT = Path(__file__).parent.parent
+from avatars import Parts, make_avatar
+from pages import PAGES
+from test_cli import foreign_package
+from test_credentials import make_pair
+
 BLOCK = re.compile(r"^<!-- test -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,7 +32,7 @@ class Block:
 
 
 def blocks() -> Iterator[Block]:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in BLOCK.finditer(text):
             yield Block(page, text.count("\n", 0, match.start()) + 2, match[1], match[2])
@@ -46,9 +51,39 @@ def write_speech(path: Path) -> None:
         writer.writeframes((hum * 32_767).astype("<i2").tobytes())
 
 
-@pytest.mark.parametrize("block", blocks(), ids=lambda b: f"{b.page.name}:{b.line}")
+def write_pair(key: Path) -> None:
+    """A key and, in the same folder, the certificate of its owner, with that of the issuer behind it."""
+    pair = make_pair(key.parent / "signer", ec.generate_private_key(ec.SECP256R1()))
+    key.write_bytes(pair.key.read_bytes())
+    key.with_name("certificate.pem").write_bytes(pair.certificate.read_bytes() + pair.root.read_bytes())
+
+
+def write_avatar(path: Path) -> None:
+    """A small one, without any word about consent."""
+    made = make_avatar(path.parent / "made", Parts(frames=8), name=path.stem, consent=None)
+    made.path.rename(path)
+
+
+#: What the reader has, by the name that blocks call it.
+FILES: dict[str, Callable[[Path], object]] = {
+    "speech.wav": write_speech,
+    "key.pem": write_pair,
+    "NAME.avatar": write_avatar,
+    "ada.avatar": write_avatar,
+    "FOLDER": foreign_package,
+}
+
+
+def furnish(folder: Path, code: str) -> None:
+    """Put what ``code`` names into a folder, but what it makes itself."""
+    for name, write in FILES.items():
+        if re.search(rf"(?<![\w./]){re.escape(name)}", code) and f"-o {name}" not in code:
+            write(folder / name)
+
+
+@pytest.mark.parametrize("block", list(blocks()), ids=lambda b: f"{b.page.name}:{b.line}")
 def test_block_runs(block: Block, tmp_path: Path) -> None:
-    write_speech(tmp_path / "speech.wav")
+    furnish(tmp_path, block.code)
     command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[block.language]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(

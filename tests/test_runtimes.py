@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,9 +27,12 @@ from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
 from lipwright.runtimes import Runtime, base, open_runtime
 from lipwright.runtimes import onnx as onnx_runtime
+from lipwright.runtimes import torch as torch_runtime
 from lipwright.runtimes.base import Precision, cpu_has
 from lipwright.runtimes.choice import Question, cache_folder, choose, is_installed
-from lipwright.runtimes.torch import load_audio_encoder, load_generator
+from lipwright.runtimes.openvino import OpenVinoRuntime
+from lipwright.runtimes.stored import Store, round_graph
+from lipwright.runtimes.torch import TorchRuntime, has_weights, load_audio_encoder, load_generator
 from networks import AUDIO, IMAGE, PICTURE, alien_output, formula_weights, mels, pictures, windows, write_alien
 
 ON_ONNX = ["onnxruntime", *(["openvino"] if is_installed("openvino") else [])]
@@ -47,8 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, generator: Generator) -> Pa
     encoder = formula_weights(AudioEncoder())
     torch.save(generator.state_dict(), place / "generator.pth")
     torch.save(encoder.state_dict(), place / "encoder.pth")
-    export_generator(generator, place / "generator.onnx", pictures(1), windows(1), half=False)
-    export_audio_encoder(encoder, place / "encoder.onnx", mels(1), half=False)
+    export_generator(generator, place / "generator.onnx", pictures(1), windows(1), "f32")
+    export_audio_encoder(encoder, place / "encoder.onnx", mels(1), "f32")
     return place
 
 
@@ -189,6 +193,15 @@ def test_a_low_precision_is_active_or_refused(
     assert precision in opened.detail
     assert 1e-5 < difference.max() < 0.2, "it computes in f32 or not at all"
     assert difference.mean() < 0.02
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_a_picture_in_bf16_has_all_its_levels(runtime: str, folder: Path) -> None:
+    """Rounded to bf16 at its end it would have 128 between 0.5 and 1."""
+    if runtime not in ALL or not cpu_has("bf16"):
+        return
+    bright = open_runtime(model_for(runtime, folder), "generator", runtime, "bf16").run(pictures(1), windows(1))
+    assert len(np.unique(bright[(bright > 0.5) & (bright < 1)])) > 1000
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
@@ -461,6 +474,78 @@ def test_torch_takes_the_weights_beside_an_onnx_file(folder: Path, tmp_path: Pat
     assert opened.detail.endswith("weights best_trainloss.pth")
 
 
+@pytest.mark.parametrize("store", get_args(Store))
+def test_torch_runs_what_was_exported(store: Store, folder: Path, expected: FloatArray, tmp_path: Path) -> None:
+    """No .pth is beside it: the weights come out of the ONNX file, however they are stored there."""
+    alone = Path(shutil.copy(folder / "generator.onnx", tmp_path / "alone.onnx"))
+    if store != "f32":
+        round_graph(alone, store)
+    assert has_weights(alone)
+    opened = open_runtime(alone, "generator", "torch", "f32")
+    assert opened.detail.endswith("weights alone.onnx")
+    plain = open_runtime(alone, "generator", "onnxruntime", "f32").run(pictures(3), windows(3))
+    assert np.abs(opened.run(pictures(3), windows(3)) - plain).max() <= 1e-4
+    assert store != "f32" or np.abs(plain - expected).max() <= 1e-4
+
+
+def test_torch_runs_an_exported_encoder(folder: Path, tmp_path: Path) -> None:
+    alone = Path(shutil.copy(folder / "encoder.onnx", tmp_path / "alone.onnx"))
+    heard = [open_runtime(alone, "encoder", runtime, "f32").run(mels(5)) for runtime in ("torch", "onnxruntime")]
+    assert np.abs(heard[0] - heard[1]).max() / heard[1].max() <= 1e-4
+    with pytest.raises(ContractError, match="no generator"):
+        open_runtime(alone, "generator", "torch")
+
+
+def test_torch_has_no_weights_of_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    alien = write_alien(tmp_path / "alien.onnx")
+    assert not has_weights(alien)
+    with pytest.raises(RuntimeUnavailableError, match="that lipwright exported"):
+        open_runtime(alien, "generator", "torch")
+    alone = Path(shutil.copy(folder / "generator.onnx", tmp_path / "alone.onnx"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert not has_weights(alone)
+    with pytest.raises(MissingExtraError, match="onnx"):
+        open_runtime(alone, "generator", "torch")
+
+
+class Card:
+    """What is recorded for CUDA, done at once: the order of calls is that of a card."""
+
+    def __init__(self, compute: Callable[[Any], torch.Tensor], shapes: list[tuple[int, ...]], device: object) -> None:
+        self.compute, self.shapes, self.device = compute, shapes, device
+
+    def __call__(self, arrays: list[FloatArray]) -> FloatArray:
+        assert [a.shape for a in arrays] == self.shapes
+        answer: FloatArray = self.compute([torch.tensor(a) for a in arrays]).numpy()
+        return answer
+
+
+def test_each_batch_size_is_recorded_once_and_few_are_kept(
+    folder: Path, expected: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_runtime(folder / "generator.pth", "generator", "torch", "f32")
+    assert isinstance(opened, TorchRuntime)
+    monkeypatch.setattr(torch_runtime, "Recorded", Card)
+    monkeypatch.setattr(torch_runtime, "MOST_RECORDED", 2)
+    monkeypatch.setattr(opened, "_records", True)
+    assert np.abs(opened.run(pictures(3), windows(3)) - expected).max() <= 1e-4
+    first = opened.recorded[3]
+    opened.run(pictures(1), windows(1))
+    opened.run(pictures(3), windows(3))
+    assert opened.recorded[3] is first
+    opened.run(pictures(2), windows(2))
+    assert list(opened.recorded) == [3, 2]
+
+
+def test_openvino_knows_all_sizes_beforehand(folder: Path) -> None:
+    if not is_installed("openvino"):
+        return
+    opened = open_runtime(folder / "generator.onnx", "generator", "openvino")
+    assert isinstance(opened, OpenVinoRuntime)
+    assert opened._binding.batch == 1
+    assert [port.shape for port in opened._binding.inputs] == [(1, *IMAGE), (1, *AUDIO)]
+
+
 # --- auto -----------------------------------------------------------------------------------------------------------
 
 
@@ -584,3 +669,16 @@ def test_auto_runs_the_encoder_exactly(folder: Path) -> None:
 
 def test_auto_runs_weights_in_torch(folder: Path) -> None:
     assert open_runtime(folder / "generator.pth", "generator").name == "torch"
+
+
+def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
+    look = (
+        "import sys\n"
+        "from lipwright.runtimes.openvino import library\n"
+        "library()\n"
+        "print(sys.modules['openvino_telemetry'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    assert list(tmp_path.iterdir()) == []

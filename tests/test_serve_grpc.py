@@ -24,7 +24,7 @@ from lipwright.serve import lipwright_pb2_grpc as pb_grpc
 from lipwright.serve.engine import Engine
 from lipwright.serve.grpc import MAX_BATCH, GrpcDoor
 from lipwright.serve.safety import Policy
-from live import costly_face, noise, running, serving, small_avatar, until
+from live import CostlyGenerator, costly_face, noise, running, serving, small_avatar, until
 from media import write_sound
 
 ROOT = Path(__file__).parent.parent
@@ -36,10 +36,20 @@ PATIENCE = 20.0
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    face, _ = costly_face(small_avatar(tmp_path_factory.mktemp("avatar")))
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, CostlyGenerator]]:
+    face, generator = costly_face(small_avatar(tmp_path_factory.mktemp("avatar")))
     with running(face, sessions=2, lookahead=0) as started:
-        yield started
+        yield started, generator
+
+
+@pytest.fixture(scope="module")
+def engine(made: tuple[Engine, CostlyGenerator]) -> Engine:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def generator(made: tuple[Engine, CostlyGenerator]) -> CostlyGenerator:
+    return made[1]
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +330,26 @@ def test_too_many_frames(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.InferBatch(infer_request(MAX_BATCH + 1, np.uint8), timeout=PATIENCE)
     assert "1..32" in str(caught.value.details())
+
+
+def test_calls_that_wait_hold_up_no_live_picture(stub: Any, generator: CostlyGenerator) -> None:
+    """They wait in no thread of those in which live pictures are compressed."""
+    generator.frame_ms = 200
+    try:
+        waiting = [stub.InferBatch.future(infer_request(8, np.uint8), timeout=5 * PATIENCE) for _ in range(7)]
+        with Call(stub, mode=pb.MODE_PUSHED) as call:
+            until(lambda: sum(thread.name.startswith("lipwright-infer") for thread in threading.enumerate()) >= 5)
+            assert next(call.frames).HasField("started")
+            assert len([next(call.frames) for _ in range(5)]) == 5
+    finally:
+        generator.frame_ms = 0
+    assert all(len(one.result().output.shape) == 4 for one in waiting)
+
+
+def test_pages_of_browsers_are_refused(stub: Any) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ListAvatars(pb.ListAvatarsRequest(), metadata=(("origin", "http://127.0.0.1:8700"),))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 # --- token, TLS, example --------------------------------------------------------------------------------------------

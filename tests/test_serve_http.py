@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import av
@@ -15,13 +19,29 @@ import httpx
 import numpy as np
 import pytest
 
+from avatars import NOBODY
 from lipwright import Avatar
 from lipwright.serve.engine import Engine
+from lipwright.serve.http import create_app
 from lipwright.serve.safety import Limits, Policy
 from lipwright.serve.session import SessionOptions
-from live import HEIGHT, WIDTH, CostlyGenerator, costly_face, noise, raw, running, serving, small_avatar, until
+from live import (
+    HEIGHT,
+    PATIENCE,
+    WIDTH,
+    CostlyGenerator,
+    costly_face,
+    noise,
+    raw,
+    running,
+    serving,
+    small_avatar,
+    until,
+)
 from test_render import write_wav
+from test_serve_websocket import client, received
 
+ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent.parent / "examples" / "http_client.py"
 LIMITS = Limits(upload_bytes=2_000_000, upload_seconds=30, jobs=3, requests_per_second=10_000)
 
@@ -90,6 +110,8 @@ def test_avatars_and_poster(url: str) -> None:
     assert found["lookahead_ms"] == 412.5
     (tiny,) = found["avatars"]
     assert (tiny["name"], tiny["width"], tiny["height"], tiny["fps"], tiny["frames"]) == ("tiny", WIDTH, HEIGHT, 25, 12)
+    assert tiny["consent"].startswith(NOBODY.shown)
+    assert tiny["marked"] is False
     answer = httpx.get(url + tiny["poster"])
     assert answer.headers["content-type"] == "image/jpeg"
     picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
@@ -103,6 +125,23 @@ def test_unknown_things_are_404_in_one_form(url: str) -> None:
         assert answer.status_code == 404
         assert code(answer) in ("avatar", "job", "not_found")
     assert code(httpx.post(f"{url}/v1/avatars")) == "method"
+
+
+def test_a_fault_of_our_own_is_told_in_the_one_form(engine: Engine) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError("of the server's own making")
+
+    app = create_app(engine, Policy(limits=LIMITS))
+    app.add_api_route("/broken", fail)
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get("/broken")
+
+    answer = asyncio.run(asked())
+    assert (answer.status_code, code(answer)) == (500, "internal")
+    assert "own making" not in answer.text
 
 
 def test_openapi_names_every_endpoint(url: str) -> None:
@@ -127,6 +166,19 @@ def test_health_and_metrics(url: str, engine: Engine) -> None:
     assert float(lines['lipwright_draw_seconds{quantile="0.5"}']) > 0
     named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert all(line.split("{")[0].removesuffix("_sum").removesuffix("_count") in named for line in lines)
+
+
+def test_the_docs_name_every_figure_and_no_other(engine: Engine) -> None:
+    told = set(re.findall(r"`(lipwright_\w+)`", (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")))
+    text = engine.metrics.text(engine.gauges())
+    assert told == {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+
+def test_the_docs_name_tests_that_are_there() -> None:
+    told = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")))
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(told) > 10
+    assert [name for name in told if f"def {name}(" not in written] == []
 
 
 def test_readyz_says_when_nothing_is_drawn(avatar: Avatar) -> None:
@@ -188,6 +240,50 @@ def test_a_job_can_be_cancelled_and_others_wait_their_turn(url: str, engine: Eng
 
 
 @pytest.mark.usefixtures("slowly")
+def test_films_that_wait_hold_up_no_live_picture(engine: Engine, sounds: Path) -> None:
+    """They wait in no thread of those in which live pictures are compressed."""
+    content = (sounds / "short.wav").read_bytes()
+    before = engine.metrics.value("lipwright_jobs_total")
+    limits = Limits(jobs=12, requests_per_second=10_000)
+    with serving(engine, Policy(limits=limits)) as address, ExitStack() as waiting:
+        head = f"POST /v1/avatars/tiny/render HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(content)}\r\n\r\n"
+        for _ in range(10):
+            waiting.enter_context(raw(address, head.encode() + content))
+        until(lambda: engine.metrics.value("lipwright_jobs_total") == before + 10)
+        with client(address) as (connection, _):
+            began = time.monotonic()
+            received(connection, frames=25)
+            took = time.monotonic() - began
+        waiting.close()
+    assert took < 8
+
+
+@pytest.mark.usefixtures("slowly")
+def test_uploads_under_way_count_as_films_that_wait(engine: Engine, sounds: Path) -> None:
+    with serving(engine, Policy(limits=LIMITS)) as address, ExitStack() as uploading:
+        head = f"POST /v1/avatars/tiny/render HTTP/1.1\r\nHost: {address}\r\nContent-Length: 9999\r\n\r\nRIFF".encode()
+        for _ in range(LIMITS.jobs):
+            uploading.enter_context(raw(address, head))
+        url, content = f"http://{address}/v1/avatars/tiny/render", (sounds / "short.wav").read_bytes()
+
+        def status() -> int:
+            return httpx.post(url, content=content, headers={"Prefer": "respond-async"}).status_code
+
+        until(lambda: status() == 503)
+        uploading.close()
+        until(lambda: status() == 202)
+
+
+def test_a_film_that_was_answered_is_not_kept(url: str, sounds: Path) -> None:
+    folders = set(Path(tempfile.gettempdir()).glob("lipwright-*/*.mp4"))
+    answer = httpx.post(
+        f"{url}/v1/avatars/tiny/render", content=(sounds / "short.wav").read_bytes(), timeout=3 * PATIENCE
+    )
+    assert answer.status_code == 200
+    until(lambda: set(Path(tempfile.gettempdir()).glob("lipwright-*/*.mp4")) <= folders)
+
+
+@pytest.mark.usefixtures("slowly")
 def test_a_client_that_goes_away_cancels_its_film(url: str, engine: Engine, sounds: Path) -> None:
     before = engine.metrics.value("lipwright_jobs_total")
     with pytest.raises(httpx.ReadTimeout):
@@ -200,7 +296,7 @@ def test_a_client_that_goes_away_cancels_its_film(url: str, engine: Engine, soun
         headers={"Prefer": "respond-async"},
     )
     job = url + answer.headers["location"]
-    until(lambda: httpx.get(job).json()["state"] == "done")
+    until(lambda: httpx.get(job).json()["state"] == "done", 3 * PATIENCE)
     httpx.delete(job)
 
 

@@ -212,7 +212,8 @@ def test_the_microphone_is_heard_until_it_is_switched_off(page: Page, engine: En
     page["microphone"].click()
     until(lambda: page.presence == "Listening to you")
     until(lambda: page.sequence > 10)
-    assert page["microphone"].get_attribute("aria-pressed") == "true"
+    assert page["microphone"].accessible_name == "Stop the microphone"
+    assert page["stage"].get_attribute("data-state") == "on"
     assert not page["sound"].is_selected(), "nobody shall hear himself late"
     until(lambda: page["latency"].text.endswith("ms"))
     until(lambda: float(page.run("return getComputedStyle(level).getPropertyValue('--level') || 0")) > 0)
@@ -221,6 +222,48 @@ def test_the_microphone_is_heard_until_it_is_switched_off(page: Page, engine: En
     page["microphone"].click()
     until(lambda: engine.active == 0)
     assert page.presence == "Not connected"
+    assert page["microphone"].accessible_name == "Speak"
+    assert page["latency"].text == "–", "figures of a session that is over"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("NotAllowedError", "not allowed"), ("NotFoundError", "No microphone"), ("NotReadableError", "Another program")],
+)
+def test_a_microphone_that_is_not_given_is_told_in_words(page: Page, engine: Engine, name: str, words: str) -> None:
+    page.run(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}'))")
+    page["microphone"].click()
+    until(lambda: page["message"].is_displayed())
+    assert words in page["message"].text
+    assert page["microphone"].accessible_name == "Speak"
+    assert engine.active == 0
+
+
+def test_a_microphone_that_is_pulled_out_is_told_in_words(page: Page, engine: Engine) -> None:
+    page.run("""
+        const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wish) => (window.microphone = await given(wish));
+    """)
+    page["microphone"].click()
+    until(lambda: page.presence == "Listening to you")
+    page.run("microphone.getTracks()[0].dispatchEvent(new Event('ended'))")
+    until(lambda: page["message"].is_displayed())
+    assert "The microphone is gone" in page["message"].text
+    until(lambda: engine.active == 0)
+
+
+def test_the_poster_stays_until_there_is_a_picture(page: Page, sound: Path) -> None:
+    page.run("""
+        window.states = [];
+        const stage = document.getElementById("stage"), canvas = document.getElementById("picture");
+        new MutationObserver(() => states.push([stage.dataset.state, canvas.dataset.sequence ?? null]))
+          .observe(stage, {attributes: true});
+    """)
+    page.play(sound)
+    until(lambda: page.sequence > 3)
+    states = page.run("return states")
+    assert [state for state, _ in states if state == "on"] == ["on"]
+    assert all(sequence is not None for state, sequence in states if state == "on")
 
 
 def test_a_sound_file_is_spoken_to_its_end(page: Page, sound: Path) -> None:
@@ -350,6 +393,40 @@ def test_the_token_is_asked_for(engine: Engine, chrome: webdriver.Chrome, sound:
         chrome.get("about:blank")
         until(lambda: engine.active == 0)
         chrome.get_log("browser")
+
+
+def test_a_server_that_starts_anew_goes_on_listening(engine: Engine, chrome: webdriver.Chrome) -> None:
+    with serving(engine) as address:
+        page = Page(chrome, f"http://{address}/").ready()
+        page["microphone"].click()
+        until(lambda: page.sequence > 3)
+    until(lambda: page.presence == "Connection lost. Trying again …")
+    assert page["microphone"].accessible_name == "Stop the microphone"
+    assert page["said"].get_attribute("textContent") == "The connection was lost. Trying again."
+    with serving(engine, port=int(address.split(":")[1])):
+        until(lambda: page.presence == "Listening to you")
+        assert not page["message"].is_displayed()
+        before = page.sequence
+        until(lambda: page.sequence != before)
+    until(lambda: page.presence == "Connection lost. Trying again …")
+    page["microphone"].click()
+    until(lambda: page.presence == "Not connected")
+    chrome.get("about:blank")
+    chrome.get_log("browser")
+    until(lambda: engine.active == 0)
+
+
+def test_the_interface_for_programs_loads_nothing_from_elsewhere(engine: Engine, chrome: webdriver.Chrome) -> None:
+    with serving(engine, Policy(token=TOKEN)) as address:
+        page = Page(chrome, f"http://{address}/docs")
+        until(lambda: "/v1/avatars/{name}/render" in page["operations"].text)
+        text = page["operations"].text
+        assert "POST" in text
+        assert "audio/*" in text
+        hosts = "return performance.getEntriesByType('resource').map((entry) => new URL(entry.name).host)"
+        assert set(page.run(hosts)) == {address}
+        assert page.complaints() == []
+        chrome.get("about:blank")
 
 
 def test_a_browser_speaks_over_webrtc(engine: Engine, chrome: webdriver.Chrome) -> None:

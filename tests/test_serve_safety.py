@@ -26,6 +26,7 @@ from lipwright.serve.engine import Engine
 from lipwright.serve.http import create_app
 from lipwright.serve.listen import PatientHttp, server
 from lipwright.serve.safety import Bucket, Limits, Policy, is_loopback
+from lipwright.serve.webrtc import attach
 from live import costly_face, ended, raw, running, serving, small_avatar
 
 TOKEN = "a-secret-of-many-characters"
@@ -129,10 +130,20 @@ def test_upgrades_are_checked_as_requests_are(address: str) -> None:
 
 
 def test_every_answer_says_what_browsers_may_do(address: str) -> None:
-    headers = httpx.get(f"http://{address}/v1/avatars").headers
-    assert "default-src 'self'" in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff"
-    assert "server" not in headers
+    for path in ("/", "/docs", "/static/page.js", "/v1/avatars", "/nothing"):
+        headers = httpx.get(f"http://{address}{path}").headers
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["permissions-policy"].startswith("microphone=(self)")
+        assert headers["cache-control"] == "no-store"
+        assert "server" not in headers
+
+
+def test_parameters_that_do_not_fit_are_refused_in_the_one_form(engine: Engine) -> None:
+    with serving(engine, Policy(limits=FAST), attachments=[attach]) as address:
+        answer = httpx.post(f"http://{address}/v1/avatars/tiny/whip?lookahead=far")
+    assert (answer.status_code, code(answer)) == (400, "request")
+    assert "lookahead" in answer.json()["error"]["message"]
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------

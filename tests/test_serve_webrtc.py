@@ -22,10 +22,10 @@ from aiortc.mediastreams import MediaStreamTrack
 
 from lipwright.contract import FloatArray
 from lipwright.serve.engine import Engine
-from lipwright.serve.safety import Policy
+from lipwright.serve.safety import Limits, Policy
 from lipwright.serve.session import SessionOptions
 from lipwright.serve.webrtc import Outlet, attach
-from live import costly_face, noise, running, serving, small_avatar, until
+from live import costly_face, noise, raw, running, serving, small_avatar, until
 from media import tone, write_sound
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "webrtc_client.py"
@@ -236,6 +236,26 @@ def test_barge_in(server: str) -> None:
     assert status == 200
 
 
+def test_a_flood_of_messages_ends_its_own_session(engine: Engine) -> None:
+    limits = Limits(messages_per_second=10)
+
+    async def flood(url: str) -> str:
+        client = Client(url, tone(1.0, RATE))
+        await client.call("/v1/avatars/tiny/whip")
+        await asyncio.wait_for(client.opened.wait(), PATIENCE)
+        for _ in range(100):
+            client.channel.send(json.dumps({"type": "sing"}))
+        codes: list[str] = []
+        while "rate" not in codes:
+            codes.append((await asyncio.wait_for(client.messages.get(), PATIENCE))["code"])
+        await client.connection.close()
+        return codes[0]
+
+    with serving(engine, Policy(limits=limits), attachments=[attach]) as address:
+        assert asyncio.run(flood(f"http://{address}")) == "message"
+        until(lambda: engine.active == 0)
+
+
 def test_a_lost_client_frees_its_place(server: str, engine: Engine) -> None:
     """Its sockets fall silent as those of a killed process or a pulled cable do; nothing says good-bye."""
 
@@ -312,6 +332,13 @@ OFFER = TELEPHONE.replace("PCMU/8000", "opus/48000/2").replace("SAVPF 0", "SAVPF
 def test_refusals(server: str, path: str, body: str, kind: str, status: int, code: str) -> None:
     answer = post(f"{server}/v1/avatars/{path}", body, kind=kind)
     assert (answer[0], json.loads(answer[1])["error"]["code"]) == (status, code)
+
+
+def test_an_offer_that_does_not_come_is_given_up(engine: Engine) -> None:
+    with serving(engine, Policy(limits=Limits(hello_seconds=0.5)), attachments=[attach]) as address:
+        head = f"POST /v1/avatars/tiny/whip HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/sdp\r\n"
+        with raw(address, head.encode() + b"Content-Length: 1000\r\n\r\nv=0") as connection:
+            assert connection.recv(64).split()[1] == b"408"
 
 
 def test_a_full_server_says_so(server: str, engine: Engine) -> None:

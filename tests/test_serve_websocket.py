@@ -43,6 +43,7 @@ from live import (
     until,
 )
 from test_render import write_wav
+from tools.load.process import Holdings, Server
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "websocket_client.py"
 TOKEN = "a-secret-of-many-characters"
@@ -445,6 +446,8 @@ def test_a_model_that_raises_ends_its_session_and_says_so(made: tuple[Engine, Co
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_many_connects_and_disconnects_leave_nothing(engine: Engine, address: str, count: int) -> None:
+    until(lambda: engine.active == 0)
+    before = _holdings(os.getpid())
     for k in range(count):
         with suppress(ConnectionClosed), client(address) as (connection, _):
             if k % 3 == 0:
@@ -453,6 +456,8 @@ def test_many_connects_and_disconnects_leave_nothing(engine: Engine, address: st
                 connection.recv(PATIENCE)
     until(lambda: engine.active == 0)
     gc.collect()
+    until(lambda: _holdings(os.getpid()).files <= before.files + 2, 6)
+    assert _holdings(os.getpid()).memory_mib - before.memory_mib < 16
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("lipwright")]) <= 3
     with client(address) as (connection, _):
         assert of_kind(received(connection, frames=5), Kind.SOUND)
@@ -479,19 +484,21 @@ def test_memory_stays_flat(avatar: Avatar) -> None:
             for thread in threads:
                 thread.start()
             time.sleep(SOAK_SECONDS / 4)
-            early = _memory(server.pid)
+            early = _holdings(server.pid)
             time.sleep(SOAK_SECONDS / 2)
-            late = _memory(server.pid)
+            late = _holdings(server.pid)
             for thread in threads:
                 thread.join()
         server.terminate()
         server.wait(20)
-    assert late - early < 16
+    assert late.memory_mib - early.memory_mib < 16
+    assert late.files <= early.files
+    assert late.threads <= early.threads + 2
 
 
-def _memory(pid: int) -> float:
-    """MiB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _holdings(pid: int) -> Holdings:
+    """Memory, open files and threads of a process."""
+    return Server(pid, "", ()).holdings()
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from lipwright.audio.decode import hear
+from lipwright.audio.mel import mel_slices
 from lipwright.contract import FEATURE_DIM, FloatArray
 from tools.speech import measure
 from tools.speech.articulation import TRACKS, Measures
@@ -145,7 +147,7 @@ def test_the_vowels_of_one_letter_are_one() -> None:
 
 def test_alignment_finds_the_words_of_a_voice(dev_data: Path) -> None:
     pytest.importorskip("pocketsphinx")
-    samples = measure.hear(dev_data / "speech" / "vctk_p234_001.wav")
+    samples = hear(dev_data / "speech" / "vctk_p234_001.wav")
     phones = measure.Aligner().align(samples, "Please call Stella.")
     spoken = [phone for phone in phones if phone.symbol != "pau"]
     assert " ".join(phone.symbol for phone in spoken) == "p l iy z k ao l s t eh l ah"
@@ -263,4 +265,4 @@ def test_the_whole_report_is_made_and_written(tmp_path: Path, ear: Ear, monkeypa
 
 
 def test_the_encoder_is_as_wide_as_the_read_out_expects(ear: Ear) -> None:
-    assert measure.features(ear, measure.slices(babbling(0.2))).shape == (5, FEATURE_DIM)
+    assert measure.features(ear, mel_slices(babbling(0.2))).shape == (5, FEATURE_DIM)

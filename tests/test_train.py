@@ -43,6 +43,7 @@ from lipwright.training.mouth import CHANNELS, mouth_code
 from lipwright.training.pack import Pack
 from lipwright.training.person import (
     FIGURES,
+    PLAIN,
     PLAN,
     SHEET,
     WEIGHTS,
@@ -145,6 +146,28 @@ def test_a_training_that_is_stopped_in_every_phase_ends_with_the_same_bits(
             train_person(pack, folder, plan=TINY, progress=interrupt)
     train_person(pack, folder, plan=TINY)
     assert_same_training(trained[0], folder)
+
+
+def test_compiled_and_beside_plain_training_it_ends_with_the_same_weights(
+    trained: tuple[Path, dict[str, Any], list[Progress]],
+    pack: Pack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What torch.compile makes of a network is torch's business; that it is asked once for each network is ours."""
+    asked: list[bool] = []
+
+    def compile_nothing(call: Any, *, dynamic: bool) -> Any:
+        asked.append(dynamic)
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    figures = train_person(pack, tmp_path, plan=replace(TINY, compiled=True), baselines=True)
+    assert asked == [False, False]
+    first, second = weights_of(trained[0]), weights_of(tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first) and first.keys() == second.keys()
+    assert set(figures["scores"]["plain L1"]) == set(figures["scores"]["own sound"])
+    Generator("mobile").load_state_dict(torch.load(tmp_path / PLAIN, weights_only=True))
 
 
 @pytest.mark.slow

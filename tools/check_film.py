@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.check.lips import lip_gaps
 from lipwright.contract import FPS, SAMPLES_PER_FRAME, frame_count
-from lipwright.face import FaceFinder, FaceTracker, lip_gap
 from lipwright.libav import seconds
 from lipwright.video import VideoReader
 
@@ -86,17 +86,10 @@ def loudness(sound: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.floa
     return np.sqrt(power)
 
 
-def lip_gaps(film: Path) -> npt.NDArray[np.float64]:
-    """Inner-lip opening over face height in each frame; NaN where no face was found."""
-    tracker = FaceTracker(FaceFinder())
-    with VideoReader(film) as reader:
-        faces = [tracker.follow(image) for image in reader]
-    return np.array([np.nan if face is None else float(lip_gap(face.landmarks)) for face in faces])
-
-
 def check_lips(film: Path, level: npt.NDArray[np.float64]) -> Iterator[Check]:
     """Do the lips move, and do they move when there is sound?"""
-    gaps = lip_gaps(film)[: len(level)]
+    with VideoReader(film) as pictures:
+        gaps = lip_gaps(pictures)[: len(level)]
     level = level[: len(gaps)]
     found = np.isfinite(gaps)
     yield Check("face found", bool(found.mean() >= FOUND), f"in {found.mean():.1%} of the frames")

@@ -28,6 +28,8 @@ ROI_SIZE = CROP_SIZE - 2 * BORDER
 MASK_XYWH = (5, 5, 310, 305)
 #: ``soft``: the border of the redrawn region is blended into the frame; ``exact``: pasted as the family does it.
 Border = Literal["soft", "exact"]
+#: Which of an avatar's generators draws: the one of full quality, or a narrower, faster one.
+Quality = Literal["full", "fast"]
 
 # --- mel spectrogram of the family ----------------------------------------------------------------------------------
 N_FFT = 800

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lipwright.errors import LipwrightError, RuntimeUnavailableError
 from lipwright.runtimes import Kind, has_nvidia, open_runtime
-from lipwright.runtimes.base import cpu_count, cpu_flags, cpu_has, cpu_name, probe_inputs
+from lipwright.runtimes.base import cpu_count, cpu_has, cpu_name, probe_inputs
 from lipwright.runtimes.choice import cache_folder, installed_version, is_installed, time_runtime
+from lipwright.runtimes.machine import memory_gib, on_x86, speed_flags
+from lipwright.runtimes.torch import has_weights
 
-#: Instruction sets that change the speed of the networks.
-_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "bf16")
 #: Distributions that write into one folder: of each group only one may be installed.
 _RIVALS = (
     ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
@@ -48,7 +48,7 @@ class RuntimeState:
     name: str
     """As ``--runtime`` takes it."""
     works: bool
-    """It ran the network; or, where none was given to try, its library loads."""
+    """It ran the network; or, where it was given none that it reads, its library loads."""
     detail: str
     """What is active, or why it does not work and what to do."""
     milliseconds: float | None
@@ -98,8 +98,8 @@ def examine(model: Path | None = None, kind: Kind = "generator") -> Installation
         lipwright=installed_version("lipwright") or "not installed",
         python=platform.python_version(),
         system=platform.platform(),
-        processor=Processor(cpu_name(), cpu_count(), tuple(f for f in _FLAGS if f in cpu_flags()), cpu_has("bf16")),
-        memory_gib=_memory_gib(),
+        processor=Processor(cpu_name(), cpu_count(), speed_flags(), cpu_has("bf16")),
+        memory_gib=memory_gib(),
         libraries=libraries,
         extras={e: tuple(n for n in names if not _has(n)) for e, names in needs.items() if e != _CORE},
         codecs=codecs,
@@ -115,7 +115,7 @@ def _requirements() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {_CORE: []}
     for line in requires("lipwright") or []:
         name, extra = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
-        if name and name[0] != "lipwright" and ("platform_machine" not in line or _on_x86()):
+        if name and name[0] != "lipwright" and ("platform_machine" not in line or on_x86()):
             found.setdefault(extra[1] if extra else _CORE, []).append(name[0])
     return {key: tuple(names) for key, names in found.items() if key not in _DEVELOPERS}
 
@@ -124,17 +124,6 @@ def _has(distribution: str) -> bool:
     """Whether it is installed, or one that brings the same module (onnxruntime-gpu for onnxruntime)."""
     group = next((group for group in _RIVALS if distribution in group), (distribution,))
     return any(installed_version(name) for name in group)
-
-
-def _on_x86() -> bool:
-    """Where OpenVINO belongs to the core: the only requirement that depends on the machine."""
-    return platform.machine() in ("x86_64", "AMD64")
-
-
-def _memory_gib() -> float | None:
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 # --- runtimes -------------------------------------------------------------------------------------------------------
@@ -155,6 +144,9 @@ def _runtime_state(name: str, model: Path | None, kind: Kind) -> RuntimeState:
     try:
         if model is None:
             return RuntimeState(name, True, _loaded(name), None)
+        if name.startswith("torch") and model.is_file() and not has_weights(model):
+            untimed = "not timed: there are no weights for it in or beside the network"
+            return RuntimeState(name, True, f"{_loaded(name)}; {untimed}", None)
         trial = time_runtime(name, lambda runtime: open_runtime(model, kind, runtime), probe_inputs(kind))
     except LipwrightError as error:
         return RuntimeState(name, False, str(error), None)
@@ -189,7 +181,7 @@ def _hints(runtimes: tuple[RuntimeState, ...]) -> list[str]:
     if Path("/proc/driver/nvidia/version").is_file() and not accelerated:
         remedy = "a CUDA build of torch (pytorch.org), or onnxruntime-gpu in the place of onnxruntime"
         hints.append(f"there is an NVIDIA driver and nothing uses it: install {remedy}")
-    if _on_x86() and not is_installed("openvino"):
+    if on_x86() and not is_installed("openvino"):
         hints.append("openvino is not installed: pip install openvino may double the speed on this processor")
     return hints
 

@@ -1,8 +1,7 @@
 """torch to ONNX, and the proof that both draw the same.
 
 The graph is the network with all that can be folded (`models.lean`), opset 17, free batch size, always computed
-in f32. Stored weights may be rounded to fp16, which halves the file: a Cast behind each of them is folded away by
-onnxruntime and OpenVINO when they load it, so it costs no speed.
+in f32. Stored weights may be rounded to fp16 or to 8 bits (`runtimes.stored`): the file is smaller, and as fast.
 """
 
 from __future__ import annotations
@@ -13,15 +12,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from lipwright.contract import FloatArray
-from lipwright.errors import AvatarError, ContractError, LipwrightError, MissingExtraError
+from lipwright.errors import AvatarError, ContractError, LipwrightError
 from lipwright.runtimes.base import NETWORKS, Kind, Runtime, probe_inputs
 from lipwright.runtimes.onnx import OnnxRuntime
 from lipwright.runtimes.onnx import library as onnxruntime_library
+from lipwright.runtimes.stored import Store, round_graph, rounded
+from lipwright.runtimes.stored import library as onnx_library
 from lipwright.runtimes.torch import library as torch_library
 from lipwright.runtimes.torch import load_audio_encoder, load_generator
 
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "EIGHT_BIT_LIMITS",
     "OPSET",
     "PARITY_LIMIT",
     "ROUNDING_LIMIT",
+    "Apart",
     "ParityRecord",
+    "Store",
     "export_audio_encoder",
     "export_generator",
     "load_audio_encoder",
@@ -44,24 +48,50 @@ OPSET = 17
 PARITY_LIMIT = 1e-4
 #: Weights rounded to fp16 against the same unrounded: two steps of an 8-bit picture.
 ROUNDING_LIMIT = 2 / 255
+#: Weights in 8 bits against the same unrounded: mean and 99.9th percentile. What drawing in bf16 may change, too.
+EIGHT_BIT_LIMITS = (0.5 / 255, 4 / 255)
+#: What a user can do where a way to store changes too much.
+_FINER: dict[Store, Store] = {"int8": "f16", "f16": "f32"}
 #: Inputs compared in one go; bounds the memory, and the last, smaller batch proves that the batch is free.
 _BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ParityRecord:
-    """What the comparison found; for the manifest.
+class Apart:
+    """How far two outputs are apart, over all values and inputs.
 
-    Differences are the largest absolute ones over all values and inputs. Where outputs are larger than 1 (features of
-    an audio encoder) they are divided by the largest output; a generator's never are.
+    Absolute differences. Where outputs are larger than 1 (features of an audio encoder) they are divided by the largest
+    output; a generator's never are.
     """
 
+    max_abs: float
+    mean_abs: float
+    p999_abs: float
+    """99.9th percentile."""
+
+    @classmethod
+    def of(cls, expected: FloatArray, got: FloatArray) -> Self:
+        """Values that are no numbers make NaN of all three."""
+        apart = np.abs(expected - got) / max(1.0, float(np.abs(expected).max()))
+        return cls(float(apart.max()), float(apart.mean(dtype=np.float64)), float(np.quantile(apart, 0.999)))
+
+
+@dataclass(frozen=True, slots=True)
+class ParityRecord:
+    """What the comparison found; for the manifest. Differences are those of ``Apart``."""
+
     max_abs_f32: float
-    """torch against the ONNX graph in onnxruntime, unrounded weights."""
+    """torch against the ONNX graph in onnxruntime, unrounded weights: the largest."""
     max_abs_rounded: float | None
-    """The same with weights rounded to fp16 on both sides; None if the file keeps them in f32."""
+    """The same with rounded weights on both sides; None if the file keeps them in f32."""
     rounded_vs_unrounded: float | None
-    """The ONNX graph with rounded against the one with unrounded weights; None likewise."""
+    """The ONNX graph with rounded against the one with unrounded weights: the largest; None likewise."""
+    rounded_mean: float | None
+    """The same: the mean."""
+    rounded_p999: float | None
+    """The same: the 99.9th percentile."""
+    stored: Store
+    """How the file keeps the weights."""
     opset: int
     n_inputs: int
     torch: str
@@ -71,7 +101,7 @@ class ParityRecord:
 
 
 def export_generator(
-    weights: Path | nn.Module, out: Path, images: FloatArray, windows: FloatArray, half: bool = True
+    weights: Path | nn.Module, out: Path, images: FloatArray, windows: FloatArray, store: Store = "f16"
 ) -> ParityRecord:
     """Write a generator as ONNX (``input``, ``audio`` -> ``output``) after comparing it with torch.
 
@@ -80,7 +110,7 @@ def export_generator(
         out: the .onnx file; replaced only when everything was found right.
         images: float32 [n, 6, 320, 320] 0..1 BGR, real pairs of ROIs.
         windows: float32 [n, 32, 16, 16], real windows of features.
-        half: store the weights rounded to fp16.
+        store: how the file keeps the weights.
 
     Raises:
         AvatarError: ``out`` cannot be written, or the weights not read.
@@ -89,16 +119,16 @@ def export_generator(
         MissingExtraError: torch or onnx is not installed.
     """
     network = load_generator(weights) if isinstance(weights, Path) else weights
-    return _export(network, "generator", out, (images, windows), half)
+    return _export(network, "generator", out, (images, windows), store)
 
 
-def export_audio_encoder(weights: Path | nn.Module, out: Path, mels: FloatArray, half: bool = True) -> ParityRecord:
+def export_audio_encoder(weights: Path | nn.Module, out: Path, mels: FloatArray, store: Store = "f16") -> ParityRecord:
     """Write an audio encoder as ONNX (``mel`` -> ``feature``); ``mels`` float32 [n, 1, 80, 16], else as above."""
     network = load_audio_encoder(weights) if isinstance(weights, Path) else weights
-    return _export(network, "encoder", out, (mels,), half)
+    return _export(network, "encoder", out, (mels,), store)
 
 
-def _export(network: nn.Module, kind: Kind, out: Path, inputs: Sequence[FloatArray], half: bool) -> ParityRecord:
+def _export(network: nn.Module, kind: Kind, out: Path, inputs: Sequence[FloatArray], store: Store) -> ParityRecord:
     from lipwright.models.lean import lean
 
     _check_inputs(kind, inputs)
@@ -109,36 +139,54 @@ def _export(network: nn.Module, kind: Kind, out: Path, inputs: Sequence[FloatArr
             plain = Path(folder) / "plain.onnx"
             _write_graph(folded, kind, plain)
             unrounded = _run_onnx(plain, kind, inputs)
-            same = _compare(_run_torch(original, inputs), unrounded)
+            same = Apart.of(_run_torch(original, inputs), unrounded).max_abs
             _refuse(same, PARITY_LIMIT, "torch and onnxruntime differ by")
             rounded_same = rounding = None
-            if half:
-                rounded_same, rounding = _round(folded, kind, plain, inputs, unrounded)
+            if store != "f32":
+                rounded_same, rounding = _round(folded, kind, plain, inputs, unrounded, store)
             plain.replace(out)
     except OSError as error:
         raise AvatarError(
             f"{out} cannot be written ({error.strerror or error}): check the folder and its free space"
         ) from error
-    version, compared = torch_library().__version__, onnxruntime_library().__version__
-    return ParityRecord(same, rounded_same, rounding, OPSET, len(inputs[0]), version, compared)
+    return ParityRecord(
+        max_abs_f32=same,
+        max_abs_rounded=rounded_same,
+        rounded_vs_unrounded=rounding.max_abs if rounding else None,
+        rounded_mean=rounding.mean_abs if rounding else None,
+        rounded_p999=rounding.p999_abs if rounding else None,
+        stored=store,
+        opset=OPSET,
+        n_inputs=len(inputs[0]),
+        torch=torch_library().__version__,
+        onnxruntime=onnxruntime_library().__version__,
+    )
 
 
 def _round(
-    folded: nn.Module, kind: Kind, file: Path, inputs: Sequence[FloatArray], unrounded: FloatArray
-) -> tuple[float, float]:
+    folded: nn.Module, kind: Kind, file: Path, inputs: Sequence[FloatArray], unrounded: FloatArray, store: Store
+) -> tuple[float, Apart]:
     """Round the weights of ``folded`` and of ``file``, both in place; compare them, and with ``unrounded``."""
-    _round_module(folded)
-    _round_graph(file)
-    rounded = _run_onnx(file, kind, inputs)
-    same = _compare(_run_torch(folded, inputs), rounded)
+    _round_module(folded, store)
+    round_graph(file, store)
+    drawn = _run_onnx(file, kind, inputs)
+    same = Apart.of(_run_torch(folded, inputs), drawn).max_abs
     _refuse(same, PARITY_LIMIT, "with rounded weights torch and onnxruntime differ by")
-    rounding = _compare(unrounded, rounded)
-    _refuse(
-        rounding,
-        ROUNDING_LIMIT,
-        "storing the weights as fp16 (export with half=False to keep them) changes the output by",
-    )
+    rounding = Apart.of(unrounded, drawn)
+    _refuse_rounding(rounding, store)
     return same, rounding
+
+
+def _refuse_rounding(rounding: Apart, store: Store) -> None:
+    """Each way to store has its limits."""
+    mean, p999 = EIGHT_BIT_LIMITS
+    limited = {
+        "f16": [("largest", rounding.max_abs, ROUNDING_LIMIT)],
+        "int8": [("mean", rounding.mean_abs, mean), ("99.9th percentile", rounding.p999_abs, p999)],
+    }
+    for name, seen, limit in limited[store]:
+        what = f"storing the weights as {store} changes the output, by its {name} difference,"
+        _refuse(seen, limit, what, f": --store {_FINER[store]} changes it less")
 
 
 def _check_inputs(kind: Kind, inputs: Sequence[FloatArray]) -> None:
@@ -161,7 +209,7 @@ def _write_graph(network: nn.Module, kind: Kind, file: Path) -> None:
     package, takes a quarter of the time and writes no places of this machine's source code into the file.
     """
     torch = torch_library()
-    onnx = _onnx()
+    onnx = onnx_library()
     specs = NETWORKS[kind]
     names = [spec.name for spec in specs.inputs]
     sample = tuple(torch.from_numpy(array) for array in probe_inputs(kind, batch=2))
@@ -182,45 +230,12 @@ def _write_graph(network: nn.Module, kind: Kind, file: Path) -> None:
     onnx.checker.check_model(str(file), full_check=True)
 
 
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
-    return onnx
-
-
-def _round_graph(file: Path) -> None:
-    """Store every weight (not the biases, which are few) as fp16, with a Cast to f32 behind it."""
-    onnx = _onnx()
-    model = onnx.load(file)
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
-            values, name = onnx.numpy_helper.to_array(tensor), tensor.name
-            stored = f"{name}.fp16"
-            tensor.CopyFrom(onnx.numpy_helper.from_array(_to_half(values), stored))
-            casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.save(model, file)
-    onnx.checker.check_model(str(file), full_check=True)
-
-
-def _round_module(network: nn.Module) -> None:
-    """The same rounding in torch."""
+def _round_module(network: nn.Module, store: Store) -> None:
+    """The same rounding in torch as ``round_graph`` does in the file."""
     torch = torch_library()
     with torch.no_grad():
         for weight in network.parameters():
-            if weight.dim() > 1:
-                weight.copy_(torch.from_numpy(_to_half(weight.numpy()).astype(np.float32)))
-
-
-def _to_half(values: FloatArray) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """Values beyond fp16's range become infinite without a warning: the comparison then refuses them."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float16)
+            weight.copy_(torch.from_numpy(rounded(weight.numpy(), store)))
 
 
 # --- the proof ------------------------------------------------------------------------------------------------------
@@ -242,11 +257,6 @@ def _batches(inputs: Sequence[FloatArray]) -> list[list[FloatArray]]:
     return [[array[i : i + _BATCH] for array in inputs] for i in range(0, len(inputs[0]), _BATCH)]
 
 
-def _compare(expected: FloatArray, got: FloatArray) -> float:
-    """Largest absolute difference, relative to the largest output where that exceeds 1; NaN stays NaN."""
-    return float(np.abs(expected - got).max()) / max(1.0, float(np.abs(expected).max()))
-
-
-def _refuse(difference: float, limit: float, what: str) -> None:
+def _refuse(difference: float, limit: float, what: str, remedy: str = "") -> None:
     if not difference <= limit:
-        raise LipwrightError(f"not exported: {what} {difference:.2e}, the limit is {limit:.2e}")
+        raise LipwrightError(f"not exported: {what} {difference:.2e}, the limit is {limit:.2e}{remedy}")

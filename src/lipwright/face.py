@@ -191,7 +191,10 @@ class FaceFinder:
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
     def track(self, frame: UInt8Array, around: Face | Detection) -> Face | None:
-        """The face that lies where ``around`` was found, in this or the frame before; None when it is not there."""
+        """The face that lies where ``around`` was found, in this or the frame before; None when it is not there.
+
+        ``frame`` is BGR uint8 [H, W, 3].
+        """
         first = self._settled(frame, around.square)
         if first is None:
             return None
@@ -413,7 +416,7 @@ def rect_box(landmarks: npt.NDArray[np.floating]) -> DoubleArray:
 
 
 def rect_box68(landmarks68: npt.NDArray[np.floating]) -> DoubleArray:
-    """The same as `rect_box` for 68 iBUG landmarks [..., 68, 2]: points 0 and 16, and midway between 28 and 29."""
+    """The same as `rect_box` for 68 iBUG landmarks [..., 68, 2], pixels: points 0, 16 and midway between 28 and 29."""
     points = np.asarray(landmarks68, np.float64)
     top = points[..., 28:30, 1].mean(-1)
     return _box_from(points[..., 0, 0], points[..., 16, 0], top)
@@ -425,12 +428,12 @@ def _box_from(left: DoubleArray, right: DoubleArray, top: DoubleArray) -> Double
 
 
 def rect_from_mesh(landmarks: npt.NDArray[np.floating], height: int, width: int) -> Rect:
-    """The family's rect for mesh landmarks [468, 2 or 3] of one frame, kept inside a picture of this size."""
+    """The family's rect for mesh landmarks [468, 2 or 3], in pixels, kept inside a picture of this size."""
     return rect_from_box(rect_box(landmarks), height, width)
 
 
 def rect_from_box(box: DoubleArray, height: int, width: int) -> Rect:
-    """Round a box (centre x, centre y, side) to a square rect inside the picture; NO_RECT for NaN.
+    """Round a box (centre x, centre y, side) in pixels to a square rect inside the picture; NO_RECT for NaN.
 
     A box that reaches beyond the picture is moved, one that is larger than it is shrunk; a box that lies wholly
     outside it gives NO_RECT.
@@ -469,7 +472,7 @@ def smooth_rects(boxes: DoubleArray, height: int, width: int, cuts: Sequence[int
 
 
 def smooth_track(values: DoubleArray, sigma: float) -> DoubleArray:
-    """Each of the columns of [n, k] smoothed by a parabola fitted around every frame, Gaussian weights.
+    """Each of the columns of float64 [n, k] smoothed by a parabola fitted around every frame, Gaussian weights.
 
     Zero phase: motion that is steady or steadily gathers speed passes unchanged, at both ends too, where a plain moving
     mean would lag (Savitzky and Golay 1964, with weights that end softly).
@@ -555,7 +558,7 @@ def mouth_bounds(landmarks: npt.NDArray[np.floating]) -> tuple[float, float, flo
 
 
 def eye_opening(landmarks: npt.NDArray[np.floating]) -> DoubleArray:
-    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 shut. [..., 468, 2 or 3] to [...]."""
+    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 shut; landmarks [..., 468, 2 or 3]."""
     left = _length(landmarks, *LEFT_EYE_LIDS) / _length(landmarks, *LEFT_EYE_WIDTH)
     right = _length(landmarks, *RIGHT_EYE_LIDS) / _length(landmarks, *RIGHT_EYE_WIDTH)
     return np.asarray((left + right) / 2)

@@ -1,16 +1,17 @@
 """What the sound room and the picture room both need of FFmpeg's libraries (through PyAV).
 
-Opening a file with clear errors, decoding one stream of it in spite of damage, the time line that sound and picture
-share, and resampling of sound.
+Opening a file with clear errors, reading it again and again, decoding one stream of it in spite of damage, the time
+line that sound and picture share, and resampling of sound.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import av
 import numpy as np
@@ -19,13 +20,34 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from lipwright.closing import Closing
 from lipwright.contract import FloatArray
 from lipwright.errors import ContractError, MediaError
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Containers whose clock begins at zero by definition: a stream that starts later really starts later.
 ZERO_BASED = ("mov", "matroska")
+
+
+class Reader(Closing, Generic[T]):
+    """A media file that every iteration reads from its beginning, piece by piece; any number of them at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._live: WeakSet[Generator[T, None, None]] = WeakSet()
+
+    def close(self) -> None:
+        """Close the file even if an iteration over it was not finished."""
+        for pieces in list(self._live):
+            pieces.close()
+
+    def _watched(self, pieces: Generator[T, None, None]) -> Iterator[T]:
+        """The same iteration, which ``close`` will end."""
+        self._live.add(pieces)
+        return pieces
 
 
 def open_input(path: Path) -> InputContainer:

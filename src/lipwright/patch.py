@@ -30,29 +30,29 @@ _INNER = slice(BORDER, BORDER + ROI_SIZE)
 
 
 def resize(image: UInt8Array, width: int, height: int, how: Resize) -> UInt8Array:
-    """``image`` [h, w, 3] in another size."""
+    """``image`` uint8 [h, w, 3] as uint8 [height, width, 3]; ``how`` as the manifest names it."""
     shrinks = how == "auto" and width * height < image.shape[0] * image.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), dtype=np.uint8)
 
 
 def crop(frame: UInt8Array, rect: Rect, how: Resize) -> UInt8Array:
-    """The rect of ``frame`` [H, W, 3] as a crop [328, 328, 3]."""
+    """The rect of ``frame`` uint8 [H, W, 3] as a crop uint8 [328, 328, 3]."""
     return crop_of(frame[rect.y1 : rect.y2, rect.x1 : rect.x2], how)
 
 
 def crop_of(piece: UInt8Array, how: Resize) -> UInt8Array:
-    """A rect that was cut out already, [h, w, 3], as a crop [328, 328, 3]."""
+    """A rect that was cut out already, uint8 [h, w, 3], as a crop uint8 [328, 328, 3]."""
     return resize(piece, CROP_SIZE, CROP_SIZE, how)
 
 
 def roi(crop_image: UInt8Array) -> UInt8Array:
-    """The ROI [320, 320, 3] of a crop: a view."""
+    """The ROI uint8 [320, 320, 3] of a crop [328, 328, 3]: a view."""
     return crop_image[_INNER, _INNER]
 
 
 def masked(roi_image: UInt8Array) -> UInt8Array:
-    """A copy of the ROI with the mask drawn black over the mouth."""
+    """A copy of the ROI, uint8 [320, 320, 3], with the mask drawn black over the mouth."""
     x, y, width, height = MASK_XYWH
     hidden = np.ascontiguousarray(roi_image.copy())
     cv2.rectangle(hidden, (x, y, width, height), (0, 0, 0), -1)
@@ -134,7 +134,9 @@ def _in_rect(crop_image: UInt8Array, prediction: UInt8Array, width: int, height:
 
 
 def paste(frame: UInt8Array, rect: Rect, crop_image: UInt8Array, prediction: UInt8Array, how: Resize) -> UInt8Array:
-    """A copy of ``frame`` in which the rect shows ``prediction`` [320, 320, 3] inside the original crop.
+    """A copy of ``frame`` in which the rect shows ``prediction`` inside the original crop; all uint8 BGR.
+
+    ``frame`` [H, W, 3], ``crop_image`` [328, 328, 3] as ``crop`` cut it, ``prediction`` [320, 320, 3].
 
     The crop's 4-pixel border keeps the frame's own picture. No pixel outside the rect changes.
     """

@@ -62,7 +62,7 @@ class BgrPicture:
 
     @property
     def yuv(self) -> UInt8Array:
-        """Of odd sizes the last row or column is doubled."""
+        """I420, uint8 [H * 3 / 2, W], BT.709 and video range; of odd sizes the last row or column is doubled."""
         height, width = self.bgr.shape[:2]
         image = self.bgr
         if height % 2 or width % 2:
@@ -78,9 +78,11 @@ class BgrPicture:
         return np.asarray(converted.to_ndarray(), np.uint8)
 
     def piece(self, rect: Rect) -> UInt8Array:
+        """BGR uint8 [h, w, 3] of the rect: a view."""
         return self.bgr[rect.y1 : rect.y2, rect.x1 : rect.x2]
 
     def changed(self, rect: Rect, change: FloatArray) -> BgrPicture:
+        """A new picture with ``change``, float32 [h, w, 3] in levels of BGR, added in the rect."""
         result = self.bgr.copy()
         _move(result[rect.y1 : rect.y2, rect.x1 : rect.x2], change)
         return BgrPicture(result)
@@ -96,10 +98,11 @@ class YuvPicture:
 
     @cached_property
     def bgr(self) -> UInt8Array:
+        """The whole picture, BGR uint8 [H, W, 3]; converted once."""
         return _to_bgr(self.yuv)
 
     def piece(self, rect: Rect) -> UInt8Array:
-        """As the whole picture would show it: colours are interpolated across the rect's border."""
+        """BGR uint8 [h, w, 3] as the whole picture shows it: colours are interpolated across the rect's border."""
         x1, y1 = _even(max(rect.x1 - _MARGIN, 0)), _even(max(rect.y1 - _MARGIN, 0))
         x2, y2 = _even(min(rect.x2 + _MARGIN + 1, self._width)), _even(min(rect.y2 + _MARGIN + 1, self._height))
         luma, *chroma = _planes(self.yuv)
@@ -108,6 +111,7 @@ class YuvPicture:
         return around[rect.y1 - y1 : rect.y2 - y1, rect.x1 - x1 : rect.x2 - x1]
 
     def changed(self, rect: Rect, change: FloatArray) -> YuvPicture:
+        """A new picture with ``change``, float32 [h, w, 3] in levels of BGR, added in the rect, in YUV."""
         result = self.yuv.copy()
         luma, *chroma = _planes(result)
         steps = cv2.transform(change, _TO_YUV)

@@ -142,7 +142,10 @@ def mouth_box(landmarks: npt.NDArray[np.floating], height: int, width: int) -> R
 
 
 def psnr(picture: UInt8Array, truth: UInt8Array, box: Rect | None = None) -> float:
-    """Peak signal to noise ratio in dB over all colours inside ``box`` (or everywhere); infinite for equal pictures."""
+    """Peak signal to noise ratio in dB over all colours inside ``box`` (or everywhere); infinite for equal pictures.
+
+    Pictures are uint8 [H, W, 3].
+    """
     first, second = _pair(picture, truth, box)
     error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
     return float(10 * np.log10(WHITE**2 / error)) if error else float("inf")
@@ -150,6 +153,8 @@ def psnr(picture: UInt8Array, truth: UInt8Array, box: Rect | None = None) -> flo
 
 def ssim(picture: UInt8Array, truth: UInt8Array, box: Rect | None = None) -> float:
     """Structural similarity of the brightness (Wang 2004: Gaussian 11 x 11, sigma 1.5, whole windows only); -1..1.
+
+    Pictures are BGR uint8 [H, W, 3].
 
     Raises:
         ContractError: The box is smaller than a window.
@@ -168,7 +173,8 @@ def ssim(picture: UInt8Array, truth: UInt8Array, box: Rect | None = None) -> flo
 def sharpness_ratio(picture: UInt8Array, truth: UInt8Array, box: Rect | None = None) -> float:
     """Fine detail in ``box`` against the truth's: 1 as sharp, below 1 blurred, above 1 noisy or over-sharpened.
 
-    The ratio of the root mean squares of the brightness's Laplacian. NaN when the truth has no detail at all.
+    Pictures are BGR uint8 [H, W, 3]. The ratio of the root mean squares of the brightness's Laplacian; NaN when the
+    truth has no detail at all.
     """
     first, second = (_detail(_grey(part)) for part in _pair(picture, truth, box))
     return first / second if second > 0 else float("nan")
@@ -177,7 +183,7 @@ def sharpness_ratio(picture: UInt8Array, truth: UInt8Array, box: Rect | None = N
 def seam_step(picture: UInt8Array, original: UInt8Array, rect: Rect) -> Seam:
     """Step in colour across the border of ``rect`` in a redrawn frame and in the original frame.
 
-    Sides that lie on the picture's edge have no border. All NaN when that holds for all four.
+    Frames are uint8 [H, W, 3]. Sides that lie on the picture's edge have no border; all NaN when all four do.
     """
     _pair(picture, original, None)
     return Seam(_mean_step(picture, rect), _mean_step(original, rect))
@@ -187,7 +193,7 @@ def worst_seam(picture: UInt8Array, original: UInt8Array, rect: Rect) -> Seam:
     """The most visible square around the mouth: ``seam_step`` along ``rect`` and along squares further in.
 
     Pasting as the family does has its border ``contract.BORDER`` pixels of the crop inside the rect, blending fades
-    over a part of it, and a seam is where the eye finds one: the largest excess counts.
+    over a part of it, and a seam is where the eye finds one: the largest excess counts. Frames are uint8 [H, W, 3].
     """
     insets = [round(share * rect.width) for share in SEAM_INSETS]
     squares = [Rect(rect.x1 + d, rect.y1 + d, rect.x2 - d, rect.y2 - d) for d in insets]
@@ -427,7 +433,7 @@ def nearest_pose_frame(training: npt.NDArray[np.floating], frame: npt.NDArray[np
 
 
 def mean_picture(pictures: Iterable[UInt8Array]) -> UInt8Array:
-    """The mean of equally large pictures, rounded; they are read one by one.
+    """The mean uint8 [H, W, 3] of equally large pictures [H, W, 3], rounded; they are read one by one.
 
     Raises:
         ContractError: There is none, or they differ in size.

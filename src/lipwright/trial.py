@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -24,14 +23,14 @@ from lipwright.avatar import Avatar
 from lipwright.contract import FloatArray, Rect, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError, RuntimeUnavailableError
 from lipwright.runtimes import Precision, Runtime, has_nvidia, open_runtime
-from lipwright.runtimes.base import PRECISIONS, cpu_count, cpu_flags, cpu_has, cpu_name
+from lipwright.runtimes.base import PRECISIONS, cpu_count, cpu_has, cpu_name
 from lipwright.runtimes.choice import installed_version, is_installed
+from lipwright.runtimes.machine import memory_gib, speed_flags
 from lipwright.video import VideoReader
 
 #: The plainest way: every installation has it, and the others are compared with it.
 REFERENCE = "onnxruntime"
-#: Instruction sets that change the speed of the networks, and libraries whose version does.
-_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "bf16")
+#: Libraries whose version changes the speed of the networks.
 _LIBRARIES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
@@ -283,15 +282,14 @@ class Stamp:
 def stamp() -> Stamp:
     """Look at this machine."""
     versions = {name: installed_version(name) for name in _LIBRARIES}
-    pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}) else None
     return Stamp(
         lipwright=installed_version("lipwright") or "not installed",
         python=platform.python_version(),
         system=platform.platform(),
         processor=cpu_name(),
         cores=cpu_count(),
-        flags=tuple(flag for flag in _FLAGS if flag in cpu_flags()),
-        memory_gib=None if pages is None else pages * os.sysconf("SC_PAGE_SIZE") / 2**30,
+        flags=speed_flags(),
+        memory_gib=memory_gib(),
         card=_card(),
         libraries={name: number for name, number in versions.items() if number},
     )

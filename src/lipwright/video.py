@@ -20,7 +20,6 @@ from math import floor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
-from weakref import WeakSet
 
 import av
 import cv2
@@ -43,6 +42,7 @@ from lipwright.contract import FPS, FloatArray, UInt8Array
 from lipwright.errors import ContractError, MediaError
 from lipwright.libav import (
     Damage,
+    Reader,
     Resampler,
     check_samples,
     decoded,
@@ -76,7 +76,7 @@ PNG_NAME = "{:06d}.png"
 SOUND_NAME = "sound.wav"
 
 
-class VideoReader:
+class VideoReader(Reader[UInt8Array]):
     """A video file as 25 pictures a second, uint8 [height, width, 3] BGR, upright.
 
     Picture i is the source picture whose time stamp is nearest to i / 25 s; time 0 is the beginning of the file, which
@@ -89,8 +89,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._live: WeakSet[Generator[UInt8Array, None, None]] = WeakSet()
+        super().__init__(path)
         with open_input(self.path) as container:
             stream = picture_stream(container, self.path)
             first = next(_silently(container, stream, self.path), None)
@@ -112,30 +111,12 @@ class VideoReader:
         """Pictures at 25 a second by the file's header, or None where it does not say; iterating counts them."""
         return None if self._end is None else _count_until(self._end)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file even if an iteration over it was not finished."""
-        for pictures in list(self._live):
-            pictures.close()
-
     def __iter__(self) -> Iterator[UInt8Array]:
-        return self._pictures(0, None)
+        return self._watched(self._decode(0, None))
 
     def read(self, start: int, stop: int) -> Iterator[UInt8Array]:
-        """Pictures start .. stop - 1, the same as iterating gives; jumps to the key picture before ``start``."""
-        return self._pictures(start, max(stop - start, 0))
-
-    def _pictures(self, start: int, count: int | None) -> Iterator[UInt8Array]:
-        pictures = self._decode(start, count)
-        self._live.add(pictures)
-        return pictures
+        """Pictures start .. stop - 1, BGR uint8 [H, W, 3], as iterating gives them; jumps to the key picture before."""
+        return self._watched(self._decode(start, max(stop - start, 0)))
 
     def _decode(self, start: int, count: int | None) -> Generator[UInt8Array, None, None]:
         damage = Damage(self.path)
@@ -238,7 +219,7 @@ class Orientation:
         return cls(True, c < 0, b < 0)
 
     def apply(self, image: UInt8Array) -> UInt8Array:
-        """The picture [H, W, 3] upright, contiguous; height and width change places if it was transposed."""
+        """The picture uint8 [H, W, 3] upright, contiguous; height and width change places if it was transposed."""
         if self.transposed:
             image = image.transpose(1, 0, 2)
         return np.ascontiguousarray(image[:: -1 if self.up_down else 1, :: -1 if self.left_right else 1])

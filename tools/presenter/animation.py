@@ -7,7 +7,6 @@ are drifts and events of random times; they never repeat.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from lipwright.contract import FPS, FloatArray
 from tools.presenter.arrays import f32
 from tools.presenter.figure import TONGUE_UP, Figure
 from tools.presenter.mesh import smoothstep
+from tools.presenter.motion import Motion
 from tools.presenter.noise import drift
 from tools.speech import articulation
 from tools.speech.phones import CHANNELS, Phone
@@ -34,24 +34,6 @@ _TO_CAMERA = 0.02
 _LID_RANGE = 0.40
 #: Upper lids hang this much, and closed ones press together this much (strength of the blink).
 _DROOP, _LID_PRESS = 0.03, 0.04
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Everything that moves in N frames; the fields of ``Pose``, one row a frame."""
-
-    weights: FloatArray
-    """[N, channels]."""
-    gaze: FloatArray
-    """[N, 2] radians."""
-    turn: FloatArray
-    """[N, 3] radians."""
-    shift: FloatArray
-    """[N, 3] cm."""
-    breath: FloatArray
-    """[N] 0..1."""
-    exposure: FloatArray
-    """[N] about 1: the camera's automatic exposure."""
 
 
 def mouth(figure: Figure, phones: Sequence[Phone], frames: int) -> FloatArray:
@@ -191,5 +173,4 @@ def redubbed(figure: Figure, motion: Motion, phones: Sequence[Phone], frames: in
     """The first ``frames`` of a motion with the mouth of other phones."""
     lips = np.array([c.startswith(_MOUTH) for c in figure.channels])
     weights = np.where(lips, mouth(figure, phones, frames), motion.weights[:frames])
-    kept = {name: getattr(motion, name)[:frames] for name in ("gaze", "turn", "shift", "breath", "exposure")}
-    return replace(motion, weights=weights.astype(np.float32), **kept)
+    return Motion(**{**motion.tracks(slice(frames)), "weights": weights.astype(np.float32)})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -11,9 +14,31 @@ from tools.presenter.colour import linear
 Colour = tuple[float, float, float]
 #: The room is drawn at this height; what is out of focus needs no more.
 _HEIGHT = 360
-#: Radius of the blur, share of the picture's height.
-_BLUR = 0.040
-_WALL, _FLOOR_WALL = (0.66, 0.64, 0.60), (0.52, 0.50, 0.47)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What stands behind the person."""
+
+    wall: Colour = (0.66, 0.64, 0.60)
+    low_wall: Colour = (0.52, 0.50, 0.47)
+    """Where it meets the floor."""
+    blur: float = 0.040
+    """Radius, share of the picture's height."""
+    window: bool = True
+    shelf: bool = True
+    """Also what stands beside it."""
+    plant: bool = True
+    mirrored: bool = False
+    """The window is to the right."""
+    brightness: float = 1.0
+    """Factor on all its light."""
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Backdrop:
+        """From ``dataclasses.asdict``, as a script stores it."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def _box(room: FloatArray, box: tuple[float, float, float, float], colour: Colour, light: float = 1.0) -> None:
@@ -72,24 +97,36 @@ def _aperture(radius: float) -> FloatArray:
     return np.asarray(disc / disc.sum(), dtype=np.float32)
 
 
-def room(width: int, height: int, seed: int) -> FloatArray:
-    """[height, width, 3] RGB, linear light: what the camera sees behind the person."""
+def room(width: int, height: int, seed: int, backdrop: Backdrop | None = None) -> FloatArray:
+    """[height, width, 3] RGB, linear light: what the camera sees behind the person; None: the usual room."""
+    backdrop = backdrop or Backdrop()
     rng = np.random.default_rng(seed)
     wide = width / height
     down = np.linspace(0, 1, _HEIGHT, dtype=np.float32)[:, None, None]
-    wall = linear(_WALL) * (1 - down) + linear(_FLOOR_WALL) * down
+    wall = linear(backdrop.wall) * (1 - down) + linear(backdrop.low_wall) * down
     picture = np.ascontiguousarray(np.repeat(wall, round(_HEIGHT * wide), axis=1), dtype=np.float32)
     across = np.linspace(0, 1, picture.shape[1], dtype=np.float32)[None, :, None]
     # the window lights the wall beside it, a lamp the other end
     picture *= 0.36 + 0.50 * (1 - across) ** 1.5 + 0.20 * np.exp(-(((across - 0.85) / 0.25) ** 2))
     picture *= 1 - 0.25 * down**2
-    _window(picture, (0.05, -0.05, 0.40, 0.62))
-    _shelf(picture, rng, (wide - 0.46, 0.12, wide - 0.04, 1.02))
-    _box(picture, (wide - 0.70, 0.16, wide - 0.52, 0.40), (0.35, 0.34, 0.32))
-    _box(picture, (wide - 0.685, 0.18, wide - 0.535, 0.38), (0.62, 0.55, 0.45), 0.7)
-    _box(picture, (0.0, 0.80, 0.55, 1.0), (0.36, 0.29, 0.23), 0.7)
-    _plant(picture, rng, 0.50, 0.72)
-    for x, y, light in ((wide - 0.20, 0.06, 2.6),):
-        cv2.circle(picture, (round(x * _HEIGHT), round(y * _HEIGHT)), 5, (light, 0.8 * light, 0.55 * light), -1)
-    blurred = cv2.filter2D(picture, -1, _aperture(_BLUR * _HEIGHT), borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_CUBIC).clip(0), dtype=np.float32)
+    _furnish(picture, rng, backdrop, wide)
+    if backdrop.mirrored:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    blurred = cv2.filter2D(picture, -1, _aperture(backdrop.blur * _HEIGHT), borderType=cv2.BORDER_REPLICATE)
+    whole = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_CUBIC).clip(0) * backdrop.brightness
+    return np.asarray(whole, dtype=np.float32)
+
+
+def _furnish(picture: FloatArray, rng: np.random.Generator, backdrop: Backdrop, wide: float) -> None:
+    """Draw what stands in a room that is ``wide`` times as wide as high."""
+    if backdrop.window:
+        _window(picture, (0.05, -0.05, 0.40, 0.62))
+    if backdrop.shelf:
+        _shelf(picture, rng, (wide - 0.46, 0.12, wide - 0.04, 1.02))
+        _box(picture, (wide - 0.70, 0.16, wide - 0.52, 0.40), (0.35, 0.34, 0.32))
+        _box(picture, (wide - 0.685, 0.18, wide - 0.535, 0.38), (0.62, 0.55, 0.45), 0.7)
+    if backdrop.plant:
+        _box(picture, (0.0, 0.80, 0.55, 1.0), (0.36, 0.29, 0.23), 0.7)
+        _plant(picture, rng, 0.50, 0.72)
+    x, y, light = wide - 0.20, 0.06, 2.6
+    cv2.circle(picture, (round(x * _HEIGHT), round(y * _HEIGHT)), 5, (light, 0.8 * light, 0.55 * light), -1)

@@ -1,8 +1,9 @@
 """Make the built-in avatar from the presenter's film and its trained networks.
 
-    python -m tools.presenter.build FILM.mp4 generator.pth audio_encoder.pth OUT.avatar --first 20 --frames 400
+    python -m tools.presenter.build FILM.mp4 generator.pth audio_encoder.pth OUT.avatar --first 20 --frames 400 \
+        --fast RUN/generator.pth
 
-Both networks are stored as ONNX rounded to fp16, with the parity check of the export in the manifest.
+The networks are stored as ONNX with rounded weights, with the parity check of the export in the manifest.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 from lipwright.avatar import Avatar
 from lipwright.avatar.films import encode
 from lipwright.avatar.manifest import Consent, Manifest, ModelRecord, Models
 from lipwright.avatar.package import ENCODER_WEIGHTS, FEATURES, LANDMARKS, RECTS, TEMPLATE, WEIGHTS
 from lipwright.avatar.storage import Content
-from lipwright.export_avatar import export_avatar
+from lipwright.export_avatar import export_avatar, export_fast
+from lipwright.runtimes.stored import Store
 from tools.presenter.film import Film
 from tools.presenter.pack import features, load_encoder
 
@@ -35,7 +39,20 @@ _GENERATOR = "trained by tools/presenter/train.py on the presenter's film"
 _ENCODER = "trained by tools/speech/train_encoder.py on speech that machines read aloud"
 
 
-def build(film: Film, generator: Path, encoder: Path, out: Path, stretch: range, crf: int) -> Avatar:
+@dataclass(frozen=True)
+class Networks:
+    """Weights (.pth), and how the package stores what is made of them."""
+
+    generator: Path
+    encoder: Path
+    fast: Path | None
+    """Of mobile width; None: the presenter gets no fast generator."""
+    store: Store
+    encoder_store: Store
+    fast_store: Store
+
+
+def build(film: Film, networks: Networks, out: Path, stretch: range, crf: int) -> Avatar:
     """Package ``stretch`` of the film with both networks as torch weights, then export them and drop the weights."""
     rows = slice(stretch.start, stretch.stop)
     with tempfile.TemporaryDirectory() as folder:
@@ -50,11 +67,14 @@ def build(film: Film, generator: Path, encoder: Path, out: Path, stretch: range,
             TEMPLATE: template,
             RECTS: film.rects()[rows],
             LANDMARKS: film.landmarks[rows],
-            FEATURES: features(load_encoder(encoder), film.sound())[rows],
-            WEIGHTS: generator,
-            ENCODER_WEIGHTS: encoder,
+            FEATURES: features(load_encoder(networks.encoder), film.sound())[rows],
+            WEIGHTS: networks.generator,
+            ENCODER_WEIGHTS: networks.encoder,
         }
-        avatar = export_avatar(Avatar.create(out, manifest, contents, replace=True))
+        avatar = Avatar.create(out, manifest, contents, replace=True)
+    avatar = export_avatar(avatar, store=networks.store, encoder_store=networks.encoder_store)
+    if networks.fast is not None:
+        avatar = export_fast(avatar, networks.fast, networks.fast_store, models.generator_weights)
     kept = avatar.manifest.models.model_copy(update={"generator_weights": None, "audio_encoder_weights": None})
     return avatar.save(manifest=avatar.manifest.changed(models=kept), contents={WEIGHTS: None, ENCODER_WEIGHTS: None})
 
@@ -66,13 +86,19 @@ def main() -> None:
     parser.add_argument("generator", type=Path)
     parser.add_argument("encoder", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--fast", type=Path, help="weights of a generator of mobile width, for --quality fast")
+    for name in ("store", "encoder-store", "fast-store"):
+        parser.add_argument(f"--{name}", choices=get_args(Store), default="f16")
     parser.add_argument("--first", type=int, default=20, help="first frame of the film that becomes the template")
     parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--crf", type=int, default=19)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stretch = range(options.first, options.first + options.frames)
-    avatar = build(Film.open(options.film), options.generator, options.encoder, options.out, stretch, options.crf)
+    networks = Networks(
+        options.generator, options.encoder, options.fast, options.store, options.encoder_store, options.fast_store
+    )
+    avatar = build(Film.open(options.film), networks, options.out, stretch, options.crf)
     for path in sorted(p for p in avatar.path.rglob("*") if p.is_file()):
         log.info("%9d %s", path.stat().st_size, path.relative_to(avatar.path))
 

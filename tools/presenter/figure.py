@@ -20,6 +20,8 @@ _TONGUE_UP = np.array([0, 0.75, 0.25], np.float32)
 TONGUE_UP = "tongueUp"
 #: Below and beside these (cm, on the mean head) the model's own shoulders are hidden under the clothes.
 _HIDDEN_BELOW, _HIDDEN_BESIDE = -9.5, 6.9
+#: Below this nobody shows skin, even where a jumper's fold lies deeper than the chest.
+_DRESSED_BELOW = -16.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class Figure:
         middle = self.head.neutral[self.head.triangles].mean(axis=1)
         hidden = (middle[:, 1] < _HIDDEN_BELOW) & (np.abs(middle[:, 0]) > _HIDDEN_BESIDE)
         return np.asarray(self.head.triangles_of(*SKIN) & ~(hidden & self.head.triangles_of("face", "head_neck")))
+
+    @property
+    def bare(self) -> BoolArray:
+        """[T] triangles of the skin that may be seen: the visible ones above the chest."""
+        middle = self.head.neutral[self.head.triangles].mean(axis=1)
+        chest = self.head.triangles_of("face", "head_neck") & (middle[:, 1] < _DRESSED_BELOW)
+        return np.asarray(self.visible & ~chest)
 
     def vector(self, weights: dict[str, float]) -> FloatArray:
         """[channels] from names.

@@ -15,13 +15,14 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from lipwright.audio.decode import SoundReader, ToNetwork
 from lipwright.avatar import Avatar, builtin_avatar
-from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
+from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality, UInt8Array
 from lipwright.face import FaceFinder, FaceTracker, lip_gap
 from lipwright.quality import Rest, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
@@ -122,11 +123,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--avatar", type=Path, default=builtin_avatar())
     parser.add_argument("sounds", type=Path, nargs="*")
+    parser.add_argument("--quality", default="full", choices=get_args(Quality), help="which generator draws")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = measure(Avatar.open(options.avatar), options.sounds, options.seconds)
+    found = measure(Avatar.open(options.avatar).at(options.quality), options.sounds, options.seconds)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

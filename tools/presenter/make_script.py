@@ -16,11 +16,12 @@ from pathlib import Path
 
 from lipwright.contract import SAMPLE_RATE
 from lipwright.errors import LipwrightError
-from tools.presenter.animation import Motion, perform, redubbed
+from tools.presenter.animation import perform, redubbed
 from tools.presenter.camera import Camera
 from tools.presenter.figure import Figure
 from tools.presenter.head import HeadModel
 from tools.presenter.lens import Look
+from tools.presenter.motion import Motion
 from tools.presenter.person import PEOPLE
 from tools.presenter.script import Script
 from tools.presenter.talk import READERS, Talk, sentences, talk
@@ -51,14 +52,9 @@ def script_of(name: str, seed: int, figure: Figure, motion: Motion, said: Talk) 
         camera=Camera(),
         look=Look(),
         channels=figure.channels,
-        weights=motion.weights,
-        gaze=motion.gaze,
-        turn=motion.turn,
-        shift=motion.shift,
-        breath=motion.breath,
-        exposure=motion.exposure,
         phones=tuple((p.symbol, p.start, p.end) for p in said.phones),
         text=said.text,
+        **motion.tracks(),
     )
 
 

@@ -18,6 +18,7 @@ from tools.presenter.head import SIDES, SKIN
 from tools.presenter.irradiance import Illumination, Received, scattered
 from tools.presenter.lights import room_light
 from tools.presenter.mesh import normalised, rotation
+from tools.presenter.place import Place
 from tools.presenter.scene import Scene
 from tools.presenter.skin import skin_textures
 from tools.presenter.strands import POINTS
@@ -52,19 +53,22 @@ _FOLDS = (
 
 
 class Painter:
-    """Draws one scene from one camera.
+    """Draws one scene from one camera; without a ``place`` in the usual room.
 
     Raises:
         RuntimeUnavailableError: there is no OpenGL.
     """
 
-    def __init__(self, scene: Scene, camera: Camera, supersampling: int = SUPERSAMPLING) -> None:
+    def __init__(
+        self, scene: Scene, camera: Camera, supersampling: int = SUPERSAMPLING, place: Place | None = None
+    ) -> None:
         self.scene, self.camera, self.supersampling = scene, camera, supersampling
+        self.place = place or Place()
         self.context = gl.open_context()
         self.size = camera.width * supersampling, camera.height * supersampling
         figure = scene.figure
         self.vertices = len(figure.rest)
-        lights = room_light()
+        lights = room_light(self.place.light)
         head = figure.head
         solid = head.triangles_of("face", "head_neck", "sclera_L", "sclera_R") & (
             figure.visible | head.triangles_of("sclera_L", "sclera_R")
@@ -87,7 +91,8 @@ class Painter:
         self.resolved = context.framebuffer([self.picture])
 
     def _open_backdrop(self) -> None:
-        self.room = gl.texture(self.context, room(*self.size, self.scene.figure.person.seed)[::-1])
+        behind = room(*self.size, self.scene.figure.person.seed, self.place.backdrop)
+        self.room = gl.texture(self.context, behind[::-1])
         target = gl.program(self.context, "backdrop.vert", "backdrop.frag")
         gl.assign(target, room=0)
         corners = self.context.buffer(f32([0, 0, 1, 0, 0, 1, 1, 1]).tobytes())
@@ -117,7 +122,7 @@ class Painter:
         units = ("albedo0", "albedo1", "relief0", "relief1", "wrinkle0")
         gl.assign(self.programs["skin"], **{name: k for k, name in enumerate(units)})
         self.surfaces = {
-            "skin": self._surface("skin", head.corners[head.triangles_of(*SKIN) & scene.figure.visible]),
+            "skin": self._surface("skin", head.corners[head.triangles_of(*SKIN) & scene.figure.bare]),
             "cloth": self._surface("cloth", scene.clothes.triangles + len(head.position_of)),
             "mouth": self._surface("mouth", head.corners[head.triangles_of("gums_tongue", "teeth")]),
         }

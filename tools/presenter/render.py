@@ -58,7 +58,7 @@ class Film:
         scene = Scene.of(HeadModel.load(head), self.script.person)
         if scene.figure.channels != self.script.channels:
             raise LipwrightError(f"{script} was written for another head model than {head}: write the script again")
-        self.painter = Painter(scene, self.script.camera)
+        self.painter = Painter(scene, self.script.camera, place=self.script.place)
 
     def frame(self, k: int) -> UInt8Array:
         """[height, width, 3] BGR; the same whenever and in whichever order it is asked for."""

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lipwright.contract import FPS, FloatArray
+from lipwright.contract import FPS
 from lipwright.errors import LipwrightError
 from tools.presenter.camera import Camera
-from tools.presenter.figure import Pose
 from tools.presenter.lens import Look
+from tools.presenter.motion import Motion
 from tools.presenter.person import Person
+from tools.presenter.place import Place
 
 _FORMAT = 1
-_TRACKS = ("weights", "gaze", "turn", "shift", "breath", "exposure")
 
 
 @dataclass(frozen=True)
-class Script:
-    """A clip of N frames before it is filmed."""
+class Script(Motion):
+    """A clip of N frames before it is filmed: what moves, who is seen where and how, and what is said."""
 
     name: str
     seed: int
@@ -37,48 +37,29 @@ class Script:
     look: Look
     channels: tuple[str, ...]
     """Names of the columns of ``weights``."""
-    weights: FloatArray
-    """[N, channels]."""
-    gaze: FloatArray
-    """[N, 2] radians."""
-    turn: FloatArray
-    """[N, 3] radians."""
-    shift: FloatArray
-    """[N, 3] cm."""
-    breath: FloatArray
-    """[N]."""
-    exposure: FloatArray
-    """[N]."""
     phones: tuple[tuple[str, float, float], ...]
     """CMU symbol, start and end in seconds."""
     text: tuple[str, ...]
-
-    @property
-    def frames(self) -> int:
-        """N."""
-        return len(self.weights)
-
-    def pose(self, k: int) -> Pose:
-        """Frame ``k``."""
-        return Pose(self.weights[k], self.gaze[k], self.turn[k], self.shift[k], float(self.breath[k]))
+    place: Place = field(default_factory=Place)
 
     def cut(self, frames: range) -> Script:
         """A stretch of the clip as a clip of its own."""
-        rows = slice(frames.start, frames.stop)
         start, end = frames.start / FPS, frames.stop / FPS
         inside = ((s, max(a, start) - start, min(b, end) - start) for s, a, b in self.phones if a < end and b > start)
-        return replace(self, phones=tuple(inside), **{name: getattr(self, name)[rows] for name in _TRACKS})
+        return replace(self, phones=tuple(inside), **self.tracks(slice(frames.start, frames.stop)))
 
     def save(self, folder: Path) -> Path:
         """Write NAME.json and NAME.npz; returns the first."""
         folder.mkdir(parents=True, exist_ok=True)
         tracks = folder / f"{self.name}.npz"
         part = tracks.with_suffix(".part.npz")
-        np.savez_compressed(part, allow_pickle=False, **{n: getattr(self, n) for n in _TRACKS})
+        np.savez_compressed(part, allow_pickle=False, **self.tracks())
         part.replace(tracks)
         kept = ("name", "seed", "channels", "phones", "text")
         plain: dict[str, Any] = {"format": _FORMAT, "fps": FPS, **{n: getattr(self, n) for n in kept}}
         plain |= {n: asdict(getattr(self, n)) for n in ("person", "camera", "look")}
+        if self.place != Place():
+            plain["place"] = asdict(self.place)
         path = folder / f"{self.name}.json"
         written = path.with_suffix(".json.part")
         written.write_text(json.dumps(plain, indent=1), encoding="utf-8")
@@ -96,7 +77,7 @@ class Script:
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
             with np.load(path.with_suffix(".npz")) as file:
-                tracks = {name: file[name] for name in _TRACKS}
+                tracks = {track.name: file[track.name] for track in fields(Motion)}
         except FileNotFoundError as error:
             raise LipwrightError(f"{error.filename} is missing: {remedy}") from error
         except (ValueError, KeyError) as error:
@@ -112,6 +93,7 @@ class Script:
             channels=tuple(plain["channels"]),
             phones=tuple((str(s), float(a), float(b)) for s, a, b in plain["phones"]),
             text=tuple(plain["text"]),
+            place=Place.from_json(plain["place"]) if "place" in plain else Place(),
             **tracks,
         )
 

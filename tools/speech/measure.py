@@ -25,10 +25,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from lipwright.audio.decode import SoundReader, ToNetwork
-from lipwright.audio.mel import MelStream
+from lipwright.audio.decode import hear
+from lipwright.audio.mel import MelStream, mel_slices
+from lipwright.check.lips import lip_gaps
 from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, frame_count
-from lipwright.face import FaceFinder, FaceTracker, lip_gap
 from lipwright.training import disguise
 from lipwright.video import VideoReader
 from tools.speech import articulation
@@ -100,19 +100,6 @@ def load_ear(encoder: Path, heads: Path) -> Ear:
     ear.encoder.load_state_dict(torch.load(encoder, weights_only=True))
     ear.heads.load_state_dict(state)
     return ear.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def hear(path: Path) -> FloatArray:
-    """Sound of a file as the networks hear it, float32 [n] 16 kHz mono."""
-    with SoundReader(path) as reader:
-        network = ToNetwork(reader.rate, reader.channels)
-        return np.concatenate([*(network.push(chunk) for chunk in reader), network.flush()])
-
-
-def slices(samples: FloatArray) -> FloatArray:
-    """[frames, 1, 80, 16] mel slices of 16 kHz mono samples."""
-    stream = MelStream()
-    return np.concatenate([stream.push(samples), stream.flush()])
 
 
 @torch.inference_mode()
@@ -396,7 +383,7 @@ def disturbed(
     heard = []
     for person in people:
         voices = [voice for name, voice in others.items() if name != person.name]
-        heard.append(features(ear, slices(CONDITIONS[condition](person.samples, rng, voices))))
+        heard.append(features(ear, mel_slices(CONDITIONS[condition](person.samples, rng, voices))))
     counts, before = (
         [tally(joined(guessed(ear, f)), p.truth) for f, p in zip(fs, people, strict=True)] for fs in (heard, clean)
     )
@@ -433,7 +420,7 @@ def streamed(ear: Ear, samples: FloatArray) -> Streaming:
     stream = MelStream()
     parts = [stream.push(chunk) for chunk in np.split(samples, cuts[cuts < len(samples)])] + [stream.flush()]
     parts = [part for part in parts if len(part)]
-    at_once = slices(samples)
+    at_once = mel_slices(samples)
     with torch.autocast("cpu", enabled=False):  # rounding would hide or make differences
         whole, pieces = features(ear, at_once), np.concatenate([features(ear, part) for part in parts])
     identical = np.array_equal(np.concatenate(parts), at_once)
@@ -441,14 +428,6 @@ def streamed(ear: Ear, samples: FloatArray) -> Streaming:
 
 
 # --- the lip gap of real films ----------------------------------------------------------------------------------------
-def lip_gaps(film: Path) -> DoubleArray:
-    """[frames] how far the lips are open at 25 frames a second (`face.lip_gap`); NaN where no face is found."""
-    tracker = FaceTracker(FaceFinder())
-    with VideoReader(film) as pictures:
-        faces = [tracker.follow(picture) for picture in pictures]
-    return np.array([float(lip_gap(face.landmarks)) if face else np.nan for face in faces])
-
-
 def folds(frames: int) -> Iterator[tuple[IntArray, IntArray]]:
     """Training and test frames of FOLDS contiguous parts, GAP frames apart."""
     every = np.arange(frames)
@@ -521,7 +500,8 @@ def _with_interval(r: DoubleArray) -> Figure:
 
 def film_figures(ear: Ear, film: Path) -> dict[str, Figure]:
     """Correlation with the lip gap: read-outs of features and of log-mel, their difference, the encoder's own head."""
-    gap, mel = lip_gaps(film), slices(hear(film))
+    with VideoReader(film) as pictures:
+        gap, mel = lip_gaps(pictures), mel_slices(hear(film))
     frames = min(len(gap), len(mel))
     gap, mel = gap[:frames], mel[:frames]
     feature = features(ear, mel)
@@ -601,7 +581,7 @@ def people_measures(
 ) -> tuple[list[Score], list[Robustness], Streaming]:
     """Real recordings: one by one, all together, under bad conditions, and streamed."""
     others = {path.name: hear(path) for path in sorted(speech.iterdir()) if path.suffix in (".wav", ".flac")}
-    clean = [features(ear, slices(person.samples)) for person in people]
+    clean = [features(ear, mel_slices(person.samples)) for person in people]
     counts = [tally(joined(guessed(ear, f)), p.truth) for f, p in zip(clean, people, strict=True)]
     scores = [Score.of(p.name, c) for p, c in zip(people, counts, strict=True)]
     scores.append(Score.of("real recordings, all", np.concatenate(counts)))

@@ -85,12 +85,12 @@ class VoiceActivity:
         self._fade = 0
 
     def push(self, samples: FloatArray) -> FloatArray:
-        """[k] samples, -1..1, to the gains [m] of the frames that can now be judged, in order."""
+        """[k] samples, -1..1, to the gains [m], 0..1, of the frames that can now be judged, in order."""
         self._samples += len(samples)
         return self._listen(samples, ended=False)
 
     def flush(self) -> FloatArray:
-        """The gains of the remaining frames: ceil(samples / 640) in all. Nothing may be pushed afterwards."""
+        """The gains [m], 0..1, of the remaining frames: ceil(samples / 640) in all; the last call."""
         missing = frame_count(self._samples) - self._frames
         nothing = np.zeros((missing + FUTURE_FRAMES + 1) * SAMPLES_PER_FRAME, np.float32)
         return self._listen(nothing, ended=True)[:missing]

@@ -10,9 +10,6 @@ import logging
 from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-from weakref import WeakSet
 
 import av
 import numpy as np
@@ -23,6 +20,7 @@ from lipwright.contract import FPS, SAMPLE_RATE, FloatArray
 from lipwright.errors import MediaError
 from lipwright.libav import (
     Damage,
+    Reader,
     Resampler,
     check_samples,
     decoded,
@@ -48,7 +46,7 @@ LONGEST_GAP = 300
 PACKET_PADDING = 4096
 
 
-class SoundReader:
+class SoundReader(Reader[FloatArray]):
     """The sound of a sound or video file, streamed in chunks of at most 0.2 s.
 
     Iterating gives float32 [n, channels], -1..1, at ``rate``; every iteration starts from the beginning of the file.
@@ -62,8 +60,7 @@ class SoundReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._live: WeakSet[Generator[FloatArray, None, None]] = WeakSet()
+        super().__init__(path)
         with open_input(self.path) as container:
             stream = _sound_stream(container, self.path)
             frame = _first_frame(container, stream, self.path)
@@ -94,23 +91,8 @@ class SoundReader:
         """Seconds by the file's header, or None where it does not say."""
         return None if self._end is None else float(self._end)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file even if an iteration over it was not finished."""
-        for blocks in list(self._live):
-            blocks.close()
-
     def __iter__(self) -> Iterator[FloatArray]:
-        blocks = _in_blocks(self._samples(), int(self.rate * CHUNK_SECONDS))
-        self._live.add(blocks)
-        return blocks
+        return self._watched(_in_blocks(self._samples(), int(self.rate * CHUNK_SECONDS)))
 
     def _samples(self) -> Iterator[FloatArray]:
         """Samples at ``rate`` in pieces of any size."""
@@ -314,3 +296,14 @@ class ToNetwork:
     def flush(self) -> FloatArray:
         """The rest, float32 [k]; nothing may be pushed afterwards."""
         return self._resampler.flush()[:, 0]
+
+
+def hear(path: Path) -> FloatArray:
+    """The whole sound of a file as the networks hear it: float32 [n], 16 kHz mono, in memory at once.
+
+    Raises:
+        MediaError: as ``SoundReader``.
+    """
+    with SoundReader(path) as reader:
+        network = ToNetwork(reader.rate, reader.channels)
+        return np.concatenate([*map(network.push, reader), network.flush()])

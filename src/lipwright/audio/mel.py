@@ -33,14 +33,14 @@ _HALF = N_FFT // 2
 
 
 def hz_to_mel(hz: Float64Array) -> Float64Array:
-    """Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
+    """Hz, float64 of any shape, on Slaney's scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
     linear = hz * 3 / 200
     log = 15 + 27 * np.log(np.maximum(hz, 1000) / 1000) / np.log(6.4)
     return np.where(hz < 1000, linear, log)
 
 
 def mel_to_hz(mel: Float64Array) -> Float64Array:
-    """The way back; any shape."""
+    """The way back: float64 of any shape to Hz."""
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
 
 
@@ -91,7 +91,7 @@ class MelColumns:
         return self._take(emphasised)
 
     def finish(self, last: int) -> FloatArray:
-        """The remaining columns up to and including column ``last``, over zeros where the sound has ended."""
+        """The remaining columns [m, 80], -4..4, to column ``last`` inclusive, over zeros where the sound has ended."""
         missing = last * HOP_LENGTH + _HALF - (self._origin + len(self._buffer))
         return self._take(np.zeros(max(missing, 0)))
 
@@ -135,7 +135,7 @@ class MelStream:
         return self._slices(self._first + len(self._columns) - MEL_WINDOW, limit=None)
 
     def flush(self) -> FloatArray:
-        """The slices of the remaining frames: ceil(samples / 640) in all. Nothing may be pushed afterwards."""
+        """The slices [m, 1, 80, 16] of the remaining frames: ceil(samples / 640) in all; the last call."""
         frames = frame_count(self._source.samples)
         if not frames:
             return np.empty((0, 1, N_MELS, MEL_WINDOW), np.float32)
@@ -170,3 +170,9 @@ class MelStream:
             keep = min(keep, max(len(self._columns) - MEL_WINDOW, 0))
             self._columns = self._columns[keep:]
             self._first += keep
+
+
+def mel_slices(samples: FloatArray, alignment: Alignment = CENTRED) -> FloatArray:
+    """16 kHz mono [n], -1..1, to the slices [ceil(n / 640), 1, 80, 16] that the audio encoder reads, all at once."""
+    stream = MelStream(alignment)
+    return np.concatenate([stream.push(samples), stream.flush()])

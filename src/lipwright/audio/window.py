@@ -28,13 +28,13 @@ class FeatureWindow:
         self._frame = 0
 
     def push(self, features: FloatArray) -> FloatArray:
-        """[k, 512] to the windows [m, 32, 16, 16] that became complete, in order."""
+        """float32 [k, 512] to the windows float32 [m, 32, 16, 16] that became complete, in order."""
         self._features = np.concatenate([self._features, features.astype(np.float32, copy=False)])
         known = self._first + len(self._features)
         return self._windows(known - self._future, known)
 
     def flush(self) -> FloatArray:
-        """The windows of the frames still waiting for features that will not come."""
+        """The windows float32 [m, 32, 16, 16] of the frames still waiting for features that will not come."""
         known = self._first + len(self._features)
         return self._windows(known, known)
 
@@ -57,3 +57,9 @@ class FeatureWindow:
         if drop > 0:
             self._features = self._features[drop:]
             self._first += drop
+
+
+def feature_windows(features: FloatArray, padding: Padding = "edge") -> FloatArray:
+    """All features of a sound, float32 [n, 512], to its windows, float32 [n, 32, 16, 16], at once."""
+    window = FeatureWindow(padding)
+    return np.concatenate([window.push(features), window.flush()])

@@ -19,6 +19,7 @@ from lipwright.avatar.manifest import (
 from lipwright.avatar.package import (
     ENCODER,
     ENCODER_WEIGHTS,
+    FAST_GENERATOR,
     FEATURES,
     GENERATOR,
     LANDMARKS,
@@ -34,6 +35,7 @@ from lipwright.avatar.package import (
 __all__ = [
     "ENCODER",
     "ENCODER_WEIGHTS",
+    "FAST_GENERATOR",
     "FEATURES",
     "GENERATOR",
     "LANDMARKS",

@@ -29,7 +29,7 @@ SWAPPED_RATIO = 1.1
 def problems(avatar: Avatar) -> list[str]:
     """Every problem of ``avatar`` in a sentence; a check that fails does not stop the others."""
     found = _wrong_hashes(avatar)
-    for check in (_read_features, _read_landmarks, _open_generator, _open_encoder, _check_film):
+    for check in (_read_features, _read_landmarks, _open_generator, _open_fast, _open_encoder, _check_film):
         found += _complaint(check, avatar)
     return found
 
@@ -62,6 +62,16 @@ def _read_landmarks(avatar: Avatar) -> None:
 
 
 def _open_generator(avatar: Avatar) -> None:
+    if "full" in avatar.qualities:
+        _open_drawing(avatar.at("full"))
+
+
+def _open_fast(avatar: Avatar) -> None:
+    if "fast" in avatar.qualities:
+        _open_drawing(avatar.at("fast"))
+
+
+def _open_drawing(avatar: Avatar) -> None:
     if avatar.generator is not None:
         check_network(avatar.generator, "generator")
 

@@ -29,6 +29,9 @@ FEATURES_SHORT = 2
 RECTS_LONG = 2
 #: Above this share of frames without a usable rect the rects belong to another film.
 UNUSABLE_SHARE = 0.1
+#: Frame numbers have at most so many digits, and pixels lie no further away: what is beyond is damage.
+LONGEST_NUMBER = 9
+FAR_AWAY = 2**31 - 1
 #: A rect that rounding has made this much wider than high is made square again.
 SQUARE_TOLERANCE = 1
 
@@ -202,7 +205,7 @@ def _rects_from_json(path: Path) -> tuple[RawRects, list[str]]:
     if isinstance(data, list):
         pairs = list(enumerate(data))
         form = "a list: entry 0 is frame 0"
-    elif isinstance(data, dict) and all(key.isdecimal() for key in data):
+    elif isinstance(data, dict) and all(key.isdecimal() and len(key) <= LONGEST_NUMBER for key in data):
         pairs = [(int(key), value) for key, value in data.items()]
         form = 'a dict: key "0" is frame 0'
     else:
@@ -221,7 +224,8 @@ def _json_rect(value: object, where: str) -> list[float]:
 
 def _four(values: Sequence[object], where: str) -> list[float]:
     """The first four values as finite numbers."""
-    four = [v for v in values[:4] if isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v)]
+    # A comparison with NaN is false, and whole numbers may have any size in JSON.
+    four = [v for v in values[:4] if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FAR_AWAY]
     if len(four) != 4:
         raise AvatarError(f"{where}: a rect must be four finite numbers, got {list(values)!r}")
     return [float(v) for v in four]

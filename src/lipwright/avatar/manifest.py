@@ -115,15 +115,22 @@ class EncoderBinding(Record):
 class Parity(Record):
     """Outcome of the comparison between torch and ONNX that export makes on real inputs; fields as export has them.
 
-    Differences are the largest absolute ones of any output value (an audio encoder's relative to its largest output).
+    Differences are the largest absolute ones of any output value, unless another is named (an audio encoder's relative
+    to its largest output).
     """
 
     max_abs_f32: float = Field(ge=0)
     """torch against onnxruntime, weights in float32."""
     max_abs_rounded: float | None = Field(default=None, ge=0)
-    """The same with weights rounded to fp16 on both sides; None if they are stored in float32."""
+    """The same with rounded weights on both sides; None if they are stored in float32."""
     rounded_vs_unrounded: float | None = Field(default=None, ge=0)
     """ONNX with rounded against ONNX with unrounded weights; None likewise."""
+    rounded_mean: float | None = Field(default=None, ge=0)
+    """The same, but the mean difference; None likewise, and in packages from before it was kept."""
+    rounded_p999: float | None = Field(default=None, ge=0)
+    """The same, but the 99.9th percentile; None likewise."""
+    stored: Literal["f32", "f16", "int8"] | None = None
+    """How the file keeps the weights (``runtimes.stored``); None in packages from before it was kept."""
     opset: int = Field(gt=0)
     """ONNX operator set."""
     n_inputs: int = Field(gt=0)
@@ -154,6 +161,8 @@ class Models(Record):
 
     generator: ModelRecord | None = None
     """UNet-328 as ONNX."""
+    generator_fast: ModelRecord | None = None
+    """A second one for slow machines, of mobile width, that hears the same encoder."""
     audio_encoder: ModelRecord | None = None
     """Mel to features as ONNX."""
     generator_weights: ModelRecord | None = None

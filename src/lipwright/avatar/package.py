@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lipwright.avatar.checks import problems
 from lipwright.avatar.manifest import Manifest, ModelRecord
 from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, new_folder, sha256
-from lipwright.contract import FEATURE_DIM, NO_RECT, FloatArray, Rect
+from lipwright.contract import FEATURE_DIM, NO_RECT, FloatArray, Quality, Rect
 from lipwright.errors import AvatarError
 
 TEMPLATE = "full_body_video.mp4"
@@ -23,14 +23,16 @@ RECTS = "roi_bounds.npy"
 FEATURES = "aud_ave.npy"
 LANDMARKS = "landmarks.npy"
 GENERATOR = "checkpoint/model_best.onnx"
+FAST_GENERATOR = "checkpoint/model_fast.onnx"
 WEIGHTS = "checkpoint/best_trainloss.pth"
 ENCODER = "audio_encoder.onnx"
 ENCODER_WEIGHTS = "checkpoint/audio_encoder.pth"
 
-ModelKey = Literal["generator", "audio_encoder", "generator_weights", "audio_encoder_weights"]
+ModelKey = Literal["generator", "generator_fast", "audio_encoder", "generator_weights", "audio_encoder_weights"]
 #: Where each network of the manifest's ``models`` lies.
 MODEL_FILES: dict[ModelKey, str] = {
     "generator": GENERATOR,
+    "generator_fast": FAST_GENERATOR,
     "audio_encoder": ENCODER,
     "generator_weights": WEIGHTS,
     "audio_encoder_weights": ENCODER_WEIGHTS,
@@ -76,6 +78,8 @@ class Avatar:
     """The folder."""
     manifest: Manifest
     """``avatar.json``."""
+    quality: Quality = "full"
+    """Which of its generators draws; ``at`` chooses another."""
 
     @classmethod
     def open(cls, name: str | Path) -> Self:
@@ -177,9 +181,36 @@ class Avatar:
         return existing(self.path, TEMPLATE)
 
     @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """What it can draw in; empty without a generator."""
+        return tuple(quality for quality in get_args(Quality) if self._drawing(quality) is not None)
+
+    def at(self, quality: Quality) -> Self:
+        """The same avatar, drawn by its generator of this quality.
+
+        Raises:
+            AvatarError: it has no fast generator.
+        """
+        if quality == "fast" and self._drawing(quality) is None:
+            raise AvatarError(
+                f"{self.path} has no fast generator: train one of mobile width and add it with "
+                f"`lipwright export {self.path} --fast WEIGHTS.pth`, or draw with --quality full"
+            )
+        return replace(self, quality=quality)
+
+    @property
+    def drawing(self) -> ModelRecord | None:
+        """What the manifest says of ``generator``."""
+        return self._drawing(self.quality)
+
+    def _drawing(self, quality: Quality) -> ModelRecord | None:
+        models = self.manifest.models
+        return models.generator if quality == "full" else models.generator_fast
+
+    @property
     def generator(self) -> Path | None:
-        """UNet-328 as ONNX."""
-        return self._model(self.manifest.models.generator)
+        """UNet-328 as ONNX, the one of ``quality``."""
+        return self._model(self.drawing)
 
     @property
     def encoder(self) -> Path | None:

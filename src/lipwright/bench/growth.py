@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import wave
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from lipwright.avatar.films import encode
 from lipwright.contract import SAMPLE_RATE, UInt8Array
 from lipwright.trial import pictures
 
+#: What cost may grow with.
+Growth = Literal["jobs", "lengths", "sizes"]
+GROWTH: tuple[Growth, ...] = get_args(Growth)
 #: Template frames of a resized avatar.
 FRAMES = 100
 #: Names and heights; widths follow the avatar's own shape.

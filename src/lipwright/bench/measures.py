@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from lipwright.contract import Quality
+
 Kind = Literal["inference", "render", "baseline", "jobs"]
 #: The stages of a frame, in the order it passes them.
 STAGES = ("decode", "cut", "hear", "draw", "paste", "encode")
@@ -33,6 +35,12 @@ class Task:
     jobs: int = 1
     folder: str = ""
     """Where it may write."""
+    batch: int = 1
+    """Frames in one call of the generator alone."""
+    size: str = ""
+    """Size of the picture where it is not the avatar's own."""
+    quality: Quality = "full"
+    """Which of the avatar's generators draws."""
     isa: str = ""
     """Largest instruction set OpenVINO and torch may use (``ONEDNN_MAX_CPU_ISA``); empty: all of the processor's."""
 
@@ -72,6 +80,8 @@ class Measured:
     """Mean of each stage alone, one after the other; empty where it was not looked at."""
     fairness: float | None = None
     """Several jobs: speed of the slowest as a share of the fastest."""
+    size: str = ""
+    """Size of the picture where it is not the avatar's own: nothing to compare with the baseline, which has that."""
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Self:

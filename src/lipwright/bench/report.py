@@ -45,6 +45,19 @@ class Bench:
     """Processes that wanted a processor before the start (Unix' load over the last minute); None: unknown."""
     results: list[Measured | Failed] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    planned: int = 0
+    """Measurements that were to be made; with fewer than that it was stopped."""
+
+    def add_point(self, curve: str, name: str, value: float, found: Measured | Failed) -> None:
+        """One more point, at the end of the curve of this name."""
+        if not self.curves or self.curves[-1].name != curve:
+            self.curves.append(Curve(curve, []))
+        self.curves[-1].points.append((name, value, found))
+
+    @property
+    def everything(self) -> list[Measured | Failed]:
+        """All that was measured, in that order."""
+        return [*self.results, *(m for curve in self.curves for _, _, m in curve.points)]
 
     @property
     def baseline(self) -> Measured | None:
@@ -58,12 +71,13 @@ class Bench:
 
     def remarks(self) -> list[str]:
         """What a reader must know beside the figures."""
-        everything = [*self.results, *(m for curve in self.curves for _, _, m in curve.points)]
-        failed = [f"{m.label} ({m.kind}): {m.reason}" for m in everything if isinstance(m, Failed)]
+        failed = [f"{m.label} ({m.kind}): {m.reason}" for m in self.everything if isinstance(m, Failed)]
         warm = {m.warm_up for m in self.results if isinstance(m, Measured) and m.kind != "baseline"}
         told = [f"warm-up: {', '.join(map(str, sorted(warm)))} frames, not counted"] if warm else []
         if self.load is not None and self.load > BUSY * self.stamp.cores:
             told.append(f"the machine was busy before the start (load {self.load:.1f} on {self.stamp.cores} cores)")
+        if len(self.everything) < self.planned:
+            told.append(f"stopped after {len(self.everything)} of {self.planned} measurements")
         return told + failed
 
 
@@ -133,7 +147,7 @@ def _memory(m: Measured) -> list[str]:
 
 
 def _ratio(m: Measured, baseline: Measured | None) -> str:
-    return "" if baseline is None else f"{m.fps / baseline.fps:.2f} x"
+    return "" if baseline is None or m.size else f"{m.fps / baseline.fps:.2f} x"
 
 
 def markdown(bench: Bench) -> str:
@@ -179,7 +193,7 @@ def as_data(bench: Bench) -> object:
         "results": [asdict(result) for result in bench.results],
         "times_the_baseline": {}
         if baseline is None
-        else {m.label: m.fps / baseline.fps for m in bench.measured("render")},
+        else {m.label: m.fps / baseline.fps for m in bench.measured("render") if not m.size},
         "curves": [
             {"name": curve.name, "points": [{"name": n, "value": v, **asdict(m)} for n, v, m in curve.points]}
             for curve in bench.curves

@@ -94,15 +94,20 @@ def _card() -> Iterator[Callable[[], float | None]]:
 
 
 def inference(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
-    """The generator alone, a batch of one, on real questions."""
+    """The generator alone on real questions; times are those of a frame, also where a call draws several."""
+    import numpy as np
+
     from lipwright.avatar import Avatar
     from lipwright.runtimes import open_runtime
     from lipwright.trial import generator_of, questions
 
-    avatar = Avatar.open(task.avatar)
+    avatar = Avatar.open(task.avatar).at(task.quality)
     runtime = open_runtime(generator_of(avatar), "generator", task.runtime, task.precision)
     loaded = time.time() - born
     asked = [question.inputs for question in questions(avatar, Path(task.sound), _DIFFERENT)]
+    if task.batch > 1:
+        rows = np.arange(task.batch) % len(asked)
+        asked = [(np.concatenate([asked[i][0] for i in rows]), np.concatenate([asked[i][1] for i in rows]))]
     begin = time.time()
     runtime.run(*asked[0])
     first = loaded + time.time() - begin
@@ -112,7 +117,7 @@ def inference(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
     for i in range(task.frames):
         begin = time.perf_counter()
         runtime.run(*asked[i % len(asked)])
-        times.append(time.perf_counter() - begin)
+        times.append((time.perf_counter() - begin) / task.batch)
         tell(i + 1)
     return _measured(task, runtime.detail, loaded, first, Pace.of(times))
 
@@ -144,6 +149,7 @@ def _measured(
         frames=task.frames,
         warm_up=task.warm_up,
         stages_ms={},
+        size=task.size,
     )
 
 
@@ -154,7 +160,7 @@ def render(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
     from lipwright.render import Networks
     from lipwright.runtimes import all_lanes
 
-    avatar = Avatar.open(task.avatar)
+    avatar = Avatar.open(task.avatar).at(task.quality)
     networks = Networks.open(avatar, task.runtime, task.precision, all_lanes())
     loaded = time.time() - born
     marks, closed = _film(task, avatar, networks, Path(task.folder) / "film.mp4", tell)
@@ -205,7 +211,7 @@ def baseline(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
     from lipwright.runtimes import open_runtime
     from lipwright.trial import generator_of
 
-    avatar, folder = Avatar.open(task.avatar), Path(task.folder)
+    avatar, folder = Avatar.open(task.avatar).at(task.quality), Path(task.folder)
     generator = open_runtime(generator_of(avatar), "generator", task.runtime, task.precision)
     jpegs = unpack(avatar, folder)
     spent, whole = sequential(avatar, Path(task.sound), generator, task.frames, folder, jpegs, tell)
@@ -220,7 +226,7 @@ def jobs(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
     from lipwright.render import Networks
     from lipwright.runtimes import all_lanes
 
-    avatar = Avatar.open(task.avatar)
+    avatar = Avatar.open(task.avatar).at(task.quality)
     networks = Networks.open(avatar, task.runtime, task.precision, all_lanes())
     done: list[tuple[list[float], float]] = []
     errors: list[Exception] = []

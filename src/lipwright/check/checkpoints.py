@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright import patch
-from lipwright.audio.window import FeatureWindow
+from lipwright.audio.window import feature_windows
 from lipwright.avatar import Avatar
 from lipwright.check.lips import likeness, lip_gaps
 from lipwright.check.sheets import labelled
-from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
+from lipwright.contract import FPS, ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.errors import AvatarError
 from lipwright.face import MESH_POINTS, POSE_POINTS, FaceFinder, FaceTracker
 from lipwright.quality import mouth_box, psnr, sharpness_ratio, ssim
@@ -32,8 +32,8 @@ from lipwright.trial import crop_of, pictures
 #: Frames scored, spread over the held-back part in a row, and training frames among which a reference is looked for.
 SCORED = 60
 CANDIDATES = 200
-#: Training frames this near to the held-back part count as held back, in frames.
-GAP = 25
+#: Training frames this near to the held-back part, a second, count as held back.
+GAP = FPS
 #: Lip gaps that follow the truth equally well to this much are ranked by the picture of the mouth.
 SAME_R = 0.02
 NEAREST = "nearest training frame"
@@ -142,8 +142,7 @@ def _assemble(
     references = [_nearest(poses, k, known) for k in seen]
     rois = _rois(avatar, sorted(set(references)))
     moved = [_moved(rois[j], poses[j], poses[k]) for k, j in zip(seen, references, strict=True)]
-    window = FeatureWindow(avatar.manifest.window.padding)
-    heard = np.concatenate([window.push(features), window.flush()])
+    heard = feature_windows(features, avatar.manifest.window.padding)
     truth = list(pictures(avatar, seen))
     boxes = [mouth_box(meshes[k], *picture.shape[:2]) for k, picture in zip(seen, truth, strict=True)]
     return HeldBack(avatar, seen, references, truth, moved, [rois[j] for j in references], boxes, heard[seen])

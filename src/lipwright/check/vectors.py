@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from lipwright import patch
 from lipwright.avatar import Avatar
+from lipwright.avatar.storage import sha256
 from lipwright.check.difference import Meter
 from lipwright.check.findings import Finding
 from lipwright.check.limits import F32, LEVEL, REDUCED, SWAP_NEARER, Limits
@@ -123,7 +123,7 @@ def _metadata(avatar: Avatar, sound: Path, frames: list[int], detail: str, folde
             "byte_order": "little",
             "order": "C",
             "meaning": meaning,
-            "sha256": _sha256(folder / name),
+            "sha256": sha256(folder / name),
         }
         for name, (spec, meaning) in _FILES.items()
     }
@@ -137,17 +137,12 @@ def _metadata(avatar: Avatar, sound: Path, frames: list[int], detail: str, folde
             "f32": {"max_abs": F32.max_abs},
             "reduced": {"mean_abs": REDUCED.mean_abs, "p999_abs": REDUCED.p999_abs, "lip_gap_r": REDUCED.lip_gap_r},
         },
-        "generator": {"file": model.name, "sha256": _sha256(model), "runtime": detail},
+        "generator": {"file": model.name, "sha256": sha256(model), "runtime": detail},
         "avatar": avatar.name,
         "template_frames": frames,
         "sound": sound.name,
         "made_with": f"lipwright {version('lipwright')}",
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- judging --------------------------------------------------------------------------------------------------------
@@ -180,7 +175,7 @@ class Vectors:
         if (name, number) != (FORMAT, VERSION) or frames < 1:
             raise LipwrightError(f"{path} is {name} {number}, this lipwright reads {FORMAT} {VERSION}")
         for file, expected in hashes.items():
-            if not (folder / file).is_file() or _sha256(folder / file) != expected:
+            if not (folder / file).is_file() or sha256(folder / file) != expected:
                 raise LipwrightError(f"{folder / file} is missing or was changed: write the vectors again")
         return cls(folder, frames, generator)
 

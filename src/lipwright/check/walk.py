@@ -74,6 +74,7 @@ def check(avatar: Avatar, folder: Path, plan: Plan, look: Look = lambda progress
         counted = _Counter(f"fast path, {way}", len(frames), look)
         more, fast = fast_path(avatar, sound, frames, way, folder, counted)
         findings, comparisons = findings + more, comparisons + fast
+    findings += _other_qualities(avatar)
     scored = _scored(avatar, plan.checkpoints, look)
     if scored is not None:
         findings.append(Finding.note("checkpoints", "best", scored.best))
@@ -93,6 +94,13 @@ def check_against(vectors: Path, folder: Path, limits: Limits = F32) -> Report:
 
 def _others(chosen: Sequence[Way] | None) -> list[Way]:
     return [way for way in (ways() if chosen is None else chosen) if way != Way(REFERENCE, "f32")]
+
+
+def _other_qualities(avatar: Avatar) -> list[Finding]:
+    """What the avatar can draw in besides, which another run has to look at."""
+    others = [quality for quality in avatar.qualities if quality != avatar.quality]
+    told = f"looked at is --quality {avatar.quality}; the avatar also draws in"
+    return [Finding.note("contract", "quality", f"{told} --quality {quality}") for quality in others]
 
 
 def _scored(avatar: Avatar, checkpoints: Sequence[Path], look: Look) -> Contest | None:

@@ -13,11 +13,12 @@ from rich.progress import TextColumn
 from rich.table import Table
 
 from lipwright.cli.app import app, open_avatar, print_json, progress_bar
-from lipwright.cli.options import AsJson, Debug, Force, Verbose
+from lipwright.cli.options import AsJson, Debug, Force, QualityName, Verbose
 from lipwright.cli.process import stop
+from lipwright.contract import Quality
 
 if TYPE_CHECKING:
-    from lipwright.bench import Bench
+    from lipwright.bench import Bench, Growth
     from lipwright.check.findings import Finding
     from lipwright.trial import Look, Progress, Way
 
@@ -33,6 +34,7 @@ Audio = Annotated[Path | None, typer.Option(help="What is heard; else the senten
 def check(
     avatar: AvatarName = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the report.")] = Path("check"),
+    quality: QualityName = "full",
     runtime: Ways = None,
     audio: Audio = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames compared.")] = 50,
@@ -61,7 +63,7 @@ def check(
         report = check_against(against, out, F32 if limits == "f32" else REDUCED)
     else:
         plan = Plan(_ways(runtime), audio, frames, start, tuple(show or ()), film, checkpoint or ())
-        opened = open_avatar(avatar)
+        opened = open_avatar(avatar).at(quality)
         with progress_bar(TextColumn("{task.description}")) as bar:
             report = check_avatar(opened, out, plan, _follow(bar))
     page = write_report(report, out)
@@ -101,6 +103,7 @@ def vectors(
     avatar: AvatarName = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("vectors"),
     frames: Annotated[int, typer.Option(min=1, help="How many real frames.")] = 10,
+    quality: QualityName = "full",
     audio: Audio = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -111,7 +114,7 @@ def vectors(
     from lipwright.check import write_vectors
     from lipwright.trial import built_in_sound
 
-    opened = open_avatar(avatar)
+    opened = open_avatar(avatar).at(quality)
     with progress_bar(TextColumn("{task.description}")) as bar:
         task = bar.add_task("vectors", total=frames)
 
@@ -132,14 +135,21 @@ def bench(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for bench.json, bench.md and the charts.")] = Path(
         "bench"
     ),
+    quality: Annotated[
+        Quality | None, typer.Option(help="full or fast alone; else every one that the avatar has.")
+    ] = None,
     runtime: Ways = None,
     audio: Audio = None,
     seconds: Annotated[float, typer.Option(min=0.2, help="Of film, end to end and for the baseline.")] = 10.0,
     frames: Annotated[int, typer.Option(min=1, help="Of the generator alone.")] = 100,
     warm_up: Annotated[int, typer.Option(min=0, help="Frames before the measured ones.")] = 10,
     scaling: Annotated[
-        bool, typer.Option("--scaling", help="Also 1 to 8 jobs, 10 s to 10 min, 360p to 4K: takes an hour.")
-    ] = False,
+        str | None,
+        typer.Option(
+            help="How cost grows, instead (with --runtime: besides): all, or some of jobs,lengths,sizes. All of it is "
+            "1 to 8 jobs, 10 s to 10 min, 360p to 4K, and takes about 20 minutes."
+        ),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -148,16 +158,32 @@ def bench(
     from lipwright.bench import Plan, as_data, write_bench
     from lipwright.bench import bench as measure
 
-    plan = Plan(_ways(runtime), audio, seconds, frames, warm_up, scaling)
+    def keep(so_far: Bench) -> None:
+        """Written after every measurement: whoever stops it has what is done."""
+        write_bench(so_far, out)
+
+    growth = _growth(scaling)
+    plan = Plan(_ways(runtime) or ([] if growth else None), audio, seconds, frames, warm_up, quality, growth)
     opened = open_avatar(avatar)
     with progress_bar(TextColumn("{task.description}")) as bar:
-        found = measure(opened, plan, _follow(bar))
+        found = measure(opened, plan, _follow(bar), keep)
     written = write_bench(found, out)
     if as_json:
         print_json(as_data(found))
     else:
         _show(found)
         typer.echo("written: " + ", ".join(map(str, written)))
+
+
+def _growth(parts: str | None) -> tuple[Growth, ...]:
+    """``all`` or ``jobs,sizes`` to what is measured."""
+    from lipwright.bench import GROWTH
+
+    wanted = {part.strip() for part in (parts or "").split(",")} - {""}
+    unknown = wanted - {*GROWTH, "all"}
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose all, or some of {', '.join(GROWTH)}")
+    return tuple(part for part in GROWTH if wanted & {part, "all"})
 
 
 def _show(found: Bench) -> None:

@@ -6,20 +6,23 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lipwright.cli.app import app, open_avatar, print_json, progress_bar
+from lipwright.cli.credentials import SignCert, SignKey, identity_of
 from lipwright.cli.options import AsJson, Debug, Force, PackageOutput, Verbose
 from lipwright.cli.process import stop
 
 if TYPE_CHECKING:
     from lipwright.avatar import Avatar
-    from lipwright.create import Step, Trained
+    from lipwright.create import Agreed, Step, Trained
     from lipwright.models.generator import Width
     from lipwright.prepare import Progress as FilmProgress
 
@@ -30,6 +33,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Base = Annotated[str | None, typer.Option(help="Avatar to start from, or presenter; else his ear alone.")]
 WidthName = Annotated[str, typer.Option(help="full, or mobile: half as wide, for slow machines.")]
 Baselines = Annotated[bool, typer.Option(help="Also train plainly, to compare with; takes as long again.")]
+Shown = Annotated[
+    str | None, typer.Option("--consent-shown", help='Who is in the film; "nobody: ..." for a synthetic face.')
+]
+AgreedBy = Annotated[str | None, typer.Option("--consent-by", help="Who agreed: the person, a guardian or an agent.")]
+AgreedFor = Annotated[str | None, typer.Option("--consent-for", help="What the avatar may be used for.")]
+AgreedOn = Annotated[
+    datetime | None, typer.Option("--consent-on", formats=["%Y-%m-%d"], help="Day of the consent; else today.")
+]
+NoConsent = Annotated[
+    bool, typer.Option("--no-consent", help="There is none on file: do not ask; films will carry a visible mark.")
+]
 
 
 @app.command()
@@ -115,14 +129,23 @@ def create(
     base: Base = None,
     width: WidthName = "full",
     baselines: Baselines = False,
+    consent_shown: Shown = None,
+    consent_by: AgreedBy = None,
+    consent_for: AgreedFor = None,
+    consent_on: AgreedOn = None,
+    no_consent: NoConsent = False,
+    sign_key: SignKey = None,
+    sign_cert: SignCert = None,
     force: Force = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Make a speaking avatar of a film: prepare, train, export and check. Goes on where it was stopped."""
+    """Make a speaking avatar of a film: prepare, train, export, check, sign who agreed. Goes on where it stopped."""
     from lipwright.create import create as create_avatar
 
+    agreed = _agreed(consent_shown, consent_by, consent_for, consent_on, no_consent)
+    identity = None if sign_key is None and sign_cert is None else identity_of(sign_key, sign_cert)
     with _steps() as show:
         created = create_avatar(
             video,
@@ -135,30 +158,101 @@ def create(
             width=_width(width),
             baselines=baselines,
             replace=force,
+            agreed=agreed,
+            ask=_ask_consent,
+            identity=identity,
             progress=show,
         )
     _print_trained(created.trained, created.film_problems, as_json)
 
 
+def _agreed(shown: str | None, by: str | None, purpose: str | None, on: datetime | None, none: bool) -> Agreed | None:
+    """What the options say about consent; None where they say nothing."""
+    from lipwright.avatar import Consent
+    from lipwright.create import Agreed
+
+    said = {"--consent-shown": shown, "--consent-by": by, "--consent-for": purpose}
+    given = [option for option, value in said.items() if value] + ["--consent-on"] * (on is not None)
+    if none and given:
+        raise typer.BadParameter(f"contradicts {', '.join(given)}", param_hint="--no-consent")
+    if none:
+        return Agreed(None)
+    if not given:
+        return None
+    if not (shown and by and purpose):
+        missing = [option for option, value in said.items() if not value]
+        raise typer.BadParameter("a consent needs it too", param_hint=", ".join(missing))
+    day = date.today() if on is None else on.date()
+    return Agreed(Consent(shown=shown, agreed_by=by, agreed_on=day, purpose=purpose))
+
+
+def _ask_consent() -> Agreed:
+    """Ask on the terminal who is shown, who agreed, to what and when; where nobody can answer, there is no consent."""
+    from lipwright.avatar import Consent
+    from lipwright.create import Agreed
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return Agreed(None)
+    typer.echo(_WHY_CONSENT, err=True)
+    shown = _answer("Who is shown in the film", "")
+    if not shown:
+        return Agreed(None)
+    by = _answer("Who agreed", shown)
+    purpose = _answer("To what (lectures, our news, ...)", None)
+    on = typer.prompt("On which day", default=date.today().isoformat(), value_proc=_day, err=True)
+    return Agreed(Consent(shown=shown, agreed_by=by, agreed_on=on, purpose=purpose))
+
+
+_WHY_CONSENT = (
+    "Consent of the person filmed: it is signed with the avatar, and every film made with it says so.\n"
+    "Leave the first answer empty if there is none: films then carry a visible mark, until `lipwright consent` is used."
+)
+
+
+def _answer(question: str, default: str | None) -> str:
+    """One line, without spaces around it; asked again until there is something where there is no default."""
+    answer = ""
+    while not answer:
+        answer = str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+        if default == "":
+            break
+    return answer
+
+
+def _day(text: str) -> date:
+    """A day such as 2026-01-31, for a prompt."""
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: write the day as 2026-01-31") from error
+
+
 @contextmanager
 def _steps() -> Iterator[Callable[[Step], None]]:
-    """A bar with what is done and the time left; where nobody watches, a line for each new kind of step."""
+    """A bar with what is done and the time left; where nobody watches, a line for each new kind of step.
+
+    The bar appears with the first step: questions may be asked before.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("opening", total=None)
-        said: list[str] = []
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task("opening", total=None)
+    said: list[str] = []
 
-        def show(step: Step) -> None:
-            stop.leave_if_asked()
-            what = step.step.partition(",")[0]
-            if [what] != said[-1:]:
-                said.append(what)
-                logger.info("%s", what)
-                if step.total != bar.tasks[0].total:
-                    bar.reset(task, total=step.total)
-            bar.update(task, description=step.step, completed=step.done, total=step.total)
+    def show(step: Step) -> None:
+        stop.leave_if_asked()
+        bar.start()
+        what = step.step.partition(",")[0]
+        if [what] != said[-1:]:
+            said.append(what)
+            logger.info("%s", what)
+            if step.total != bar.tasks[0].total:
+                bar.reset(task, total=step.total)
+        bar.update(task, description=step.step, completed=step.done, total=step.total)
 
+    try:
         yield show
+    finally:
+        bar.stop()
 
 
 def _base(name: str | None) -> Avatar | None:
@@ -185,16 +279,27 @@ def _width(name: str) -> Width:
 
 
 def _print_trained(trained: Trained, film_problems: list[str], as_json: bool) -> None:
+    from lipwright.avatar import consent_standing
+
     avatar, figures = trained.avatar, trained.figures
+    standing = consent_standing(avatar.manifest)
     if as_json:
-        facts = {"output": str(avatar.path), "report": str(trained.report), "verdict": trained.verdict}
+        facts: dict[str, Any] = {
+            "output": str(avatar.path),
+            "report": str(trained.report),
+            "verdict": trained.verdict,
+        }
+        facts |= {"consent": asdict(standing)}
         print_json(facts | {"problems": film_problems, "figures": figures, "training": trained.training["scores"]})
         return
     lines = [f"{avatar.path}: {trained.verdict}", *film_problems]
-    for name in ("own sound", "nearest pose", "mean picture"):
-        row = figures[name]
+    for name in ("own sound", "nearest pose", "mean picture", "plain L1"):
+        if (row := figures.get(name)) is None:
+            continue
         lines.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in row.items() if value is not None))
     lines += [
+        f"consent: {standing.sentence}",
+        *([] if standing.suffices else [f"films carry a visible mark: lipwright consent {avatar.path}"]),
         f"report: {trained.report}",
         f"let it speak: lipwright render --avatar {avatar.path} SPEECH.wav -o out.mp4",
     ]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lipwright.cli.process import set_debug, set_verbose
-from lipwright.contract import WINDOW_FUTURE, Border
+from lipwright.contract import WINDOW_FUTURE, Border, Quality
 from lipwright.runtimes.base import Precision
 
 Verbose = Annotated[
@@ -23,6 +23,9 @@ Output = Annotated[str, typer.Option("-o", "--out", help="OUT.mp4, or FOLDER/ fo
 PackageOutput = Annotated[Path, typer.Option("-o", "--out", help="NAME.avatar, the folder to write.")]
 RuntimeName = Annotated[
     str, typer.Option("--runtime", help="auto, onnxruntime, openvino or torch; onnxruntime:cuda names a provider.")
+]
+QualityName = Annotated[
+    Quality, typer.Option(help="fast draws with the avatar's second, narrower network, where it has one.")
 ]
 PrecisionName = Annotated[Precision, typer.Option(help="Arithmetic of the generator.")]
 BorderName = Annotated[Border, typer.Option(help="soft blends the new region into the frame; exact pastes it.")]

@@ -12,6 +12,7 @@ from lipwright.audio.window import Padding
 from lipwright.cli.app import app, open_avatar, print_json
 from lipwright.cli.options import AsJson, Debug, Force, PackageOutput, Verbose
 from lipwright.contract import FPS
+from lipwright.runtimes.stored import Store
 
 if TYPE_CHECKING:
     from lipwright.avatar import Avatar
@@ -41,15 +42,23 @@ def import_(
 def export(
     avatar: Annotated[str, typer.Argument(help="Path, or NAME of NAME.avatar.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Weights (.pth) instead of those in the avatar.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Store f32 weights: twice the size of fp16.")] = False,
+    fast: Annotated[
+        Path | None, typer.Option(help="Add these weights (.pth) of mobile width as the generator of --quality fast.")
+    ] = None,
+    store: Annotated[
+        Store, typer.Option(help="What the files keep weights in: int8 is half of f16, f16 half of f32.")
+    ] = "f16",
     as_json: AsJson = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Make ONNX of an avatar's torch weights, and prove that both draw the same."""
-    from lipwright.export_avatar import export_avatar
+    from lipwright.export_avatar import export_avatar, export_fast
 
-    exported = export_avatar(open_avatar(avatar), checkpoint, half=not full)
+    if fast is not None and checkpoint is not None:
+        raise typer.BadParameter("adds a second generator, --checkpoint replaces the first: one of them at a time")
+    opened = open_avatar(avatar)
+    exported = export_avatar(opened, checkpoint, store) if fast is None else export_fast(opened, fast, store)
     parities = {key: m.parity.model_dump() for key, m in exported.manifest.models.records().items() if m.parity}
     if as_json:
         print_json({"path": str(exported.path), "parity": parities})
@@ -78,6 +87,7 @@ def info(
         facts = {
             "path": str(opened.path),
             "missing": opened.missing(),
+            "qualities": opened.qualities,
             "consent": asdict(consent_standing(opened.manifest)),
             "manifest": opened.manifest.model_dump(mode="json"),
         }
@@ -102,6 +112,7 @@ def _describe(avatar: Avatar) -> list[str]:
         f"by {window.padding}; the encoder is aligned {manifest.encoder.alignment.name}",
     ]
     lines += [f"{key}: {m.file}, {m.licence}, {m.origin}" for key, m in manifest.models.records().items()]
+    lines += [f"draws in: {' and '.join(avatar.qualities)} quality"] if avatar.qualities else []
     lines += [f"source: {manifest.source}"] if manifest.source else []
     lines.append(f"consent: {consent_standing(manifest).sentence}")
     lines += [f"assumed: {sentence}" for sentence in manifest.assumptions]

@@ -57,6 +57,10 @@ def in_words(error: Exception) -> str:
     """What the user reads of an error."""
     if isinstance(error, LipwrightError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("lipwright"):
+        return f"{error.name.partition('.')[0]} is not installed: pip install --force-reinstall lipwright"
+    if isinstance(error, OSError) and error.strerror:  # the disk or the system refuses; who asked knows no more
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     remedy = "" if logger.isEnabledFor(logging.DEBUG) else "; run again with --debug to see where"
     return f"unexpected {type(error).__name__}: {error}{remedy}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from lipwright.cli.app import app, open_avatar
 from lipwright.cli.credentials import IHaveConsent, NoCredentials, SignCert, SignKey, disclosure_of, warn_of
-from lipwright.cli.options import BorderName, Debug, Lookahead, PrecisionName, RuntimeName, Verbose
+from lipwright.cli.options import BorderName, Debug, Lookahead, PrecisionName, QualityName, RuntimeName, Verbose
 from lipwright.cli.process import say
 from lipwright.contract import FPS, WINDOW_FUTURE
 from lipwright.errors import LipwrightError, MissingExtraError
@@ -22,10 +21,17 @@ if TYPE_CHECKING:
     from lipwright.serve.http import Attach, Door
     from lipwright.serve.safety import Policy
 
-logger = logging.getLogger(__name__)
-
-#: What the doors need of the extra ``serve``.
-_NEEDED = ("fastapi", "uvicorn", "websockets")
+#: The modules that the doors need and the distributions that bring them, by extra.
+_NEEDED = {
+    "serve": {"fastapi": "fastapi", "uvicorn": "uvicorn", "websockets": "websockets"},
+    "webrtc": {"aiortc": "aiortc"},
+    "grpc": {
+        "grpc": "grpcio",
+        "grpc_health": "grpcio-health-checking",
+        "grpc_reflection": "grpcio-reflection",
+        "google.protobuf": "protobuf",
+    },
+}
 
 Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate: https, wss, and TLS for gRPC.")]
 Key = Annotated[Path | None, typer.Option("--tls-key", help="PEM private key of the certificate.")]
@@ -45,6 +51,7 @@ def serve(
     sessions: Annotated[int | None, typer.Option(min=1, help="Sessions to hold; else as many as are measured.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Further name that the server answers to.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option(help="Further page that may use it, https://...")] = None,
+    quality: QualityName = "full",
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
     border: BorderName = "soft",
@@ -56,7 +63,7 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Let avatars speak live: a page, HTTP, WebSocket, WebRTC, gRPC. The token is read from LIPWRIGHT_TOKEN."""
-    _require()
+    _require("serve", *(["grpc"] if grpc_port is not None else []))
     from lipwright.serve.engine import Engine
     from lipwright.serve.faces import Face
     from lipwright.serve.http import create_app
@@ -68,7 +75,7 @@ def serve(
     _check_tls(policy, tls_cert, tls_key)
     socket = bind(host, port)
     names: list[str | None] = [*avatars] if avatars else [None]
-    shown = [open_avatar(name) for name in names]
+    shown = [open_avatar(name).at(quality) for name in names]
     due = [
         disclosure_of(avatar, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=i_have_consent)
         for avatar in shown
@@ -88,11 +95,25 @@ def serve(
         engine.stop()
 
 
-def _require() -> None:
-    """Raise MissingExtraError unless the server's libraries are there."""
-    for module in _NEEDED:
-        if find_spec(module) is None:
-            raise MissingExtraError(module, "serve")
+def _require(*extras: str) -> None:
+    """Raise MissingExtraError unless the libraries of these extras are there, before anything is opened."""
+    for extra in extras:
+        missing = _missing(extra)
+        if missing is not None:
+            raise missing
+
+
+def _missing(extra: str) -> MissingExtraError | None:
+    """The first library of an extra that is not there, with the pip command; None: all are."""
+    absent = (distribution for module, distribution in _NEEDED[extra].items() if not _is_there(module))
+    return next((MissingExtraError(distribution, extra) for distribution in absent), None)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is not there either
+        return False
 
 
 def _check_tls(policy: Policy, certificate: Path | None, key: Path | None) -> None:
@@ -105,19 +126,21 @@ def _check_tls(policy: Policy, certificate: Path | None, key: Path | None) -> No
 
 
 def _webrtc() -> list[Attach]:
-    if find_spec("aiortc") is None:
-        logger.info("WebRTC is off: pip install 'lipwright[webrtc]'")
-        return []
-    from lipwright.serve.webrtc import attach
+    """The door, or what tells its clients how to get it."""
+    missing = _missing("webrtc")
+    if missing is None:
+        from lipwright.serve.webrtc import attach
 
-    return [attach]
+        return [attach]
+    from lipwright.serve.absent import without_webrtc
+
+    say(f"WebRTC is off: {missing}")
+    return [without_webrtc(missing)]
 
 
 def _grpc(engine: Engine, policy: Policy, port: int | None, certificate: Path | None, key: Path | None) -> list[Door]:
     if port is None:
         return []
-    if find_spec("grpc") is None:
-        raise MissingExtraError("grpcio", "grpc")
     from lipwright.serve.grpc import GrpcDoor
 
     return [GrpcDoor(engine, policy, policy.host, port, certificate, key)]
@@ -129,6 +152,12 @@ def _tell(engine: Engine) -> None:
         costs = engine.costs[face.name]
         say(f"{face.name}: {face.networks.generator.detail}; a frame costs {costs.tick_ms(1):.1f} ms")
         if costs.tick_ms(1) > 1000 / FPS:
-            say(f"this machine draws fewer than {FPS} pictures a second of {face.name}: sound goes on, pictures skip")
+            faster = (
+                "; --quality fast draws more"
+                if face.avatar.quality == "full" and "fast" in face.avatar.qualities
+                else ""
+            )
+            slow = f"this machine draws fewer than {FPS} pictures a second of {face.name}"
+            say(f"{slow}: sound goes on, pictures skip{faster}")
         say(f"look-ahead {engine.lookahead}: {face.lookahead_ms(engine.lookahead):g} ms of sound before a frame")
     say(f"{engine.capacity} session(s) at {FPS} frames a second")

@@ -24,6 +24,7 @@ from lipwright.cli.options import (
     Lookahead,
     Output,
     PrecisionName,
+    QualityName,
     RuntimeName,
     Verbose,
 )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @app.command()
 def demo(
     out: Output = "demo.mp4",
+    quality: QualityName = "full",
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
     sign_key: SignKey = None,
@@ -53,7 +55,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Let the built-in presenter speak the built-in sentences."""
-    opened = open_avatar(None)
+    opened = open_avatar(None).at(quality)
     disclosure = disclosure_of(opened, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=False)
     with resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as sound:
         result = _speak(sound, out, opened, disclosure, None, force, runtime, precision)
@@ -67,6 +69,7 @@ def render(
     avatar: Annotated[str | None, typer.Option(help="Path, or NAME of NAME.avatar; else the presenter.")] = None,
     start: Annotated[int | None, typer.Option(min=0, help="Template frame to begin with.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    quality: QualityName = "full",
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
     lookahead: Lookahead = WINDOW_FUTURE,
@@ -81,7 +84,7 @@ def render(
     debug: Debug = False,
 ) -> None:
     """Let an avatar speak a sound file."""
-    opened = open_avatar(avatar)
+    opened = open_avatar(avatar).at(quality)
     disclosure = disclosure_of(
         opened, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=i_have_consent
     )
@@ -126,6 +129,7 @@ def _speak(
         "frames": done,
         "seconds": done / FPS,
         "frames_a_second": round(speed, 1),
+        "quality": avatar.quality,
         "generator": networks.generator.detail,
         "audio_encoder": networks.encoder.detail,
         "consent": disclosure.sentence,
@@ -169,6 +173,6 @@ def _print_result(result: dict[str, Any], as_json: bool) -> None:
     else:
         typer.echo(
             f"{result['output']}: {result['frames']} frames, {result['seconds']:.2f} s, "
-            f"{result['frames_a_second']} frames a second, {result['generator']}; "
+            f"{result['frames_a_second']} frames a second, {result['quality']} quality, {result['generator']}; "
             f"signed by {result['signed_by'] or 'nobody'}"
         )

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lipwright.avatar import Avatar, ModelRecord
+from lipwright.avatar import Avatar, ModelRecord, sign_consent
 from lipwright.avatar.package import WEIGHTS
+from lipwright.create.agreement import kept_answer
 from lipwright.create.report import Figures, training_verdict, with_training
 from lipwright.create.step import Step
-from lipwright.errors import LipwrightError, MissingExtraError
+from lipwright.credentials import Identity
+from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
 from lipwright.export_avatar import export_avatar
 from lipwright.prepare import REPORT
 from lipwright.render import Networks
@@ -68,9 +70,12 @@ def train_avatar(
     width: Width = "full",
     baselines: bool = False,
     trained: Path | None = None,
+    identity: Identity | None = None,
     progress: Show = lambda _: None,
 ) -> Trained:
     """Teach a prepared avatar to speak. Called again after it was stopped, it goes on.
+
+    A consent that waits beside it (``agreement.settle``) is signed with the finished avatar.
 
     Args:
         avatar: as ``lipwright prepare`` made it.
@@ -80,19 +85,24 @@ def train_avatar(
         width: of the generator, ``full`` or ``mobile``; a base has its own.
         baselines: also train plainly, for comparison; takes as long again.
         trained: a folder in which ``python -m lipwright.training`` has finished: nothing is trained here.
+        identity: who signs a consent; None: the user's own local key.
         progress: called now and then.
 
     Raises:
-        AvatarError: it lacks what a training needs, or the disk refuses.
+        AvatarError: it lacks what a training needs, the disk refuses, or what was written is not right.
+        CredentialsError: there is nothing fit to sign a consent with.
         LipwrightError: the film is too short, there is no such device, or the exported network draws something else.
         MissingExtraError: torch or onnx is not installed.
     """
     require_torch()
     from lipwright.create.measure import measure
-    from lipwright.training.person import FIGURES, SHEET, joined, train_person
+    from lipwright.training.base import is_whole
+    from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
 
     pack = open_pack(avatar, base, progress)
+    if base is not None and not is_whole(pack.base):
+        logger.warning("going on as begun, without a base: remove %s to begin anew", training_folder(avatar.path))
     folder = trained or training_folder(avatar.path) / _RUN
     if trained is None:
         train_person(
@@ -107,10 +117,52 @@ def train_avatar(
     weights = joined(folder / RUN_WEIGHTS)
     done = _read_figures(folder / FIGURES)
     speaking = _with_generator(avatar, weights, done, base, progress)
-    figures = measure(speaking, Networks.open(speaking), pack, progress)
-    finished = _with_report(speaking, figures, done, folder / SHEET)
-    shutil.rmtree(training_folder(avatar.path), ignore_errors=True)
+    plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
+    figures = measure(speaking, Networks.open(speaking), pack, plain, progress)
+    finished = _signed(_with_report(speaking, figures, done, folder / SHEET), identity)
+    progress(Step("checking every file", 0, None))
+    _check_files(finished)
+    _remove_pieces(training_folder(avatar.path))
     return Trained(finished, training_verdict(figures, done), figures, done)
+
+
+def _signed(avatar: Avatar, identity: Identity | None) -> Avatar:
+    """The avatar with the consent that waits beside it, if one does."""
+    answer = kept_answer(training_folder(avatar.path))
+    if answer is None or answer.record is None:
+        return avatar
+    return sign_consent(avatar, answer.record, identity or Identity.local())
+
+
+def _check_files(avatar: Avatar) -> None:
+    """Raise AvatarError unless every file is as the manifest says. What trained it is still there then."""
+    wrong = avatar.verify()
+    if wrong:
+        raise AvatarError(
+            f"{avatar.path} is not right: {wrong[0]} (and {len(wrong) - 1} more): remove it and "
+            f"{training_folder(avatar.path)}, and make it again"
+        )
+
+
+def _remove_pieces(folder: Path) -> None:
+    """Remove the folder of a finished training; under another name, for half of one would be taken for one to go on."""
+    done = folder.with_name(f".{folder.name}.done")
+    shutil.rmtree(done, ignore_errors=True)
+    folder.replace(done)
+    shutil.rmtree(done, ignore_errors=True)
+
+
+def training_begun(avatar: Path) -> bool:
+    """Whether a training of ``avatar`` was begun and not brought to its end."""
+    folder = training_folder(avatar)
+    return (folder / _PACK).exists() or (folder / _RUN).exists()
+
+
+def forget_training(avatar: Path) -> None:
+    """Remove what was packed and trained for an avatar that is made anew; an answer about consent stays."""
+    folder = training_folder(avatar)
+    shutil.rmtree(folder / _RUN, ignore_errors=True)
+    (folder / _PACK).unlink(missing_ok=True)
 
 
 def require_torch() -> None:
@@ -175,7 +227,7 @@ def _exported(avatar: Avatar) -> Avatar:
         return export_avatar(avatar)
     except LipwrightError as error:
         logger.info("storing unrounded weights, twice the size: %s", error)
-        return export_avatar(avatar, half=False)
+        return export_avatar(avatar, store="f32")
 
 
 def _with_report(avatar: Avatar, figures: dict[str, Figures], done: dict[str, Any], sheet: Path) -> Avatar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from lipwright.picture import BgrPicture
 from lipwright.quality import closures_kept, landmark_distance, lip_gap_correlation, mean_picture, rest, worst_seam
 from lipwright.render import Networks, Renderer
 from lipwright.render.template import Walk
-from lipwright.training.held_out import HeldOut
+from lipwright.training.held_out import HeldOut, draw_by
 from lipwright.training.pack import Pack
 from lipwright.trial import built_in_sound, pictures
 
@@ -31,7 +32,11 @@ _NO_MESH = np.full((MESH_POINTS, 3), np.nan, np.float32)
 
 
 def measure(
-    avatar: Avatar, networks: Networks, pack: Pack, progress: Callable[[Step], None] = lambda _: None
+    avatar: Avatar,
+    networks: Networks,
+    pack: Pack,
+    plain: Path | None = None,
+    progress: Callable[[Step], None] = lambda _: None,
 ) -> dict[str, Figures]:
     """All figures of an avatar that can speak.
 
@@ -39,11 +44,13 @@ def measure(
         avatar: with a generator and landmarks.
         networks: its two networks.
         pack: what it was trained on; only its held-out frames are looked at.
+        plain: weights of a generator trained plainly on as many pictures; None: there is none to compare with.
         progress: called now and then.
 
     Returns:
         ``own sound``: the held-out frames against the true ones; ``nearest pose`` and ``mean picture`` the same for
-        what costs nothing; ``other sound``: the built-in sentences over two stretches of the template; ``silence``.
+        what costs nothing, and ``plain L1`` for ``plain``; ``other sound``: the built-in sentences over two stretches
+        of the template; ``silence``.
     """
     held = HeldOut(pack)
     frames = [int(k) for k in held.frames]
@@ -54,6 +61,9 @@ def measure(
         "nearest pose": held.nearest,
         "mean picture": np.repeat(mean[None], len(frames), axis=0),
     }
+    if plain is not None:
+        progress(Step("drawing as plain training would", 0, None))
+        cases["plain L1"] = draw_by(plain, held)
     found = {}
     for number, (name, rois) in enumerate(cases.items()):
         progress(Step("measuring", number, len(cases)))

@@ -9,6 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lipwright.contract import FPS
+from lipwright.prepare.problems import LITTLE
+
 Figures = dict[str, float | None]
 
 #: Where the training's part stands in the page.
@@ -106,9 +109,9 @@ def _less(value: float | None, limit: float | None) -> bool:
 def advice(figures: dict[str, Figures], training: dict[str, Any]) -> list[str]:
     """What to do, most useful first."""
     own, silence = figures["own sound"], figures["silence"]
-    seconds = training["training_frames"] / 25
+    seconds = training["training_frames"] / FPS
     found = []
-    if seconds < 90:
+    if seconds < LITTLE:
         found.append(
             f"It learnt from {seconds:.0f} seconds. Two to five minutes make the largest difference: every sound "
             "should come in many words."
@@ -146,7 +149,7 @@ def _section(figures: dict[str, Figures], training: dict[str, Any], sheet: Path)
         begin=_BEGIN,
         end=_END,
         verdict=escape(training_verdict(figures, training)),
-        held=training["held_out"]["frames"] / 25,
+        held=training["held_out"]["frames"] / FPS,
         sheet=base64.b64encode(sheet.read_bytes()).decode("ascii"),
         heads="".join(f"<th>{escape(_COLUMN_NAMES[name])}</th>" for name in shown),
         rows="".join(_row(key, [columns[name] for name in shown]) for key in _ROWS),
@@ -158,9 +161,14 @@ def _section(figures: dict[str, Figures], training: dict[str, Any], sheet: Path)
 
 
 def _columns(figures: dict[str, Figures], training: dict[str, Any]) -> dict[str, Figures]:
-    """Figures by column; plain training has those that need no finished frames."""
+    """Figures by column; where the plainly trained weights are not here, only what was scored where they were.
+
+    Its lips were read in another way there, which is not to be compared with the face mesh.
+    """
     plain = training["scores"].get("plain L1")
-    return figures | ({"plain L1": plain} if plain else {})
+    if plain is None or "plain L1" in figures:
+        return figures
+    return figures | {"plain L1": {key: value for key, value in plain.items() if key != "lip_gap_r"}}
 
 
 def _row(key: str, columns: Sequence[Figures]) -> str:

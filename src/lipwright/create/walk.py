@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from lipwright.avatar import Avatar
 from lipwright.avatar.storage import MANIFEST, check_target
-from lipwright.create.fit import Trained, require_torch, train_avatar, training_folder
+from lipwright.create.agreement import Agreed, settle
+from lipwright.create.fit import Trained, forget_training, require_torch, train_avatar, training_begun, training_folder
 from lipwright.create.step import Step
-from lipwright.errors import AvatarError
+from lipwright.credentials import Identity
 from lipwright.prepare import prepare
+from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
     from lipwright.models.generator import Width
@@ -41,9 +42,15 @@ def create(
     width: Width = "full",
     baselines: bool = False,
     replace: bool = False,
+    agreed: Agreed | None = None,
+    ask: Callable[[], Agreed] = lambda: Agreed(None),
+    identity: Identity | None = None,
     progress: Callable[[Step], None] = lambda _: None,
 ) -> Created:
     """Make a speaking avatar of a film. Called again after it was stopped, it goes on where it was.
+
+    What is known about the consent of the person filmed is settled before anything that takes long, kept, and signed
+    with the finished avatar.
 
     Args:
         video: the film.
@@ -56,18 +63,27 @@ def create(
         width: as for ``train_avatar``.
         baselines: as for ``train_avatar``.
         replace: whether a finished avatar at ``out`` may be replaced.
+        agreed: what was said about consent; None: what was said before this walk was stopped, else what ``ask`` gives.
+        ask: asks for it; called at most once, before any progress.
+        identity: who signs the consent; None: the user's own local key.
         progress: called now and then.
 
     Raises:
         MediaError: the film cannot be read or used.
+        CredentialsError: there is nothing fit to sign the consent with.
         AvatarError: ``out`` is there already and finished, or made of another film; or what was made is not right.
         LipwrightError: as ``train_avatar``.
     """
     require_torch()
     video, out = Path(video), Path(out)
-    if not _unfinished(out, video):
+    begun = _unfinished(out, video)
+    if not begun:
         check_target(out, replace=replace)
-        shutil.rmtree(training_folder(out), ignore_errors=True)
+        # Nobody should answer questions about a film that cannot even be opened.
+        VideoReader(video).close()
+    settle(training_folder(out), None if begun else video, agreed, ask)
+    if not begun:
+        forget_training(out)
         prepare(
             video,
             out,
@@ -84,12 +100,9 @@ def create(
         base=base,
         width=width,
         baselines=baselines,
+        identity=identity,
         progress=progress,
     )
-    progress(Step("checking every file", 0, None))
-    wrong = trained.avatar.verify()
-    if wrong:
-        raise AvatarError(f"{out} is not right: {wrong[0]} (and {len(wrong) - 1} more): make it again with --force")
     found = trained.avatar.manifest.figures.get("film_problems")
     return Created(trained, [str(problem) for problem in found] if isinstance(found, list) else [])
 
@@ -99,5 +112,5 @@ def _unfinished(out: Path, video: Path) -> bool:
     if not (out / MANIFEST).is_file():
         return False
     avatar = Avatar.open(out)
-    begun = avatar.manifest.models.generator is None or training_folder(out).exists()
+    begun = avatar.manifest.models.generator is None or training_begun(out)
     return begun and avatar.manifest.source == video.name

@@ -31,7 +31,7 @@ from lipwright.avatar import (
 )
 from lipwright.avatar.storage import Content, check_target
 from lipwright.contract import CENTRED, FEATURE, FPS, Alignment, FloatArray
-from lipwright.errors import LipwrightError, MediaError
+from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare.film import Pieces, walk, write_atomically
 from lipwright.prepare.judge import Judged, judge
 from lipwright.prepare.problems import ADVICE, Kind, Problem
@@ -128,6 +128,8 @@ def prepare(
     check_target(out, replace=replace)
     with VideoReader(video) as film:
         rate = float(film.fps)
+    if audio is not None and not has_sound(audio):
+        raise MediaError(f"{audio} holds no sound: name the recording, or leave --audio away")
     encoder = _find_encoder(audio_encoder)
     work = work_folder(out)
     pieces = Pieces(work, video)
@@ -153,8 +155,14 @@ def prepare(
 
 
 def _find_encoder(file: Path | None) -> _Encoder | None:
-    """The encoder that was asked for, else the presenter's, else none."""
+    """The encoder that was asked for, else the presenter's, else none.
+
+    Raises:
+        AvatarError: the one asked for is not there.
+    """
     if file is not None:
+        if not file.is_file():
+            raise AvatarError(f"{file}: there is no such audio encoder; check the name, or leave --audio-encoder away")
         return _Encoder(file, ModelRecord(file=ENCODER, licence="unknown", origin=file.name), CENTRED)
     if not builtin_avatar().is_dir():
         return None

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from lipwright.contract import FloatArray, UInt8Array
 from lipwright.errors import AvatarError
 from lipwright.face import Face, FaceFinder
+from lipwright.prepare.footage import FilmReader
 from lipwright.prepare.looks import Looks, thumbnail
 from lipwright.prepare.template import PIECE_FRAMES, encode
-from lipwright.video import VideoReader
 
 IntArray = npt.NDArray[np.int32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -37,7 +37,7 @@ JUMP = 8.0
 #: A face nearer to another than this, in sizes of the larger one, is the same face.
 SAME_PLACE = 0.5
 #: Counted up when what a piece holds changes: pieces of another version are made anew.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Pieces:
     def __init__(self, folder: Path, video: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        job = _fingerprint(video)
+        job = fingerprint(video)
         note = folder / "job.json"
         if not note.is_file() and any(not path.name.startswith("part-") for path in folder.iterdir()):
             raise AvatarError(f"{folder} is needed for the pieces of the film, but holds other files: move it away")
@@ -178,6 +178,7 @@ class Pieces:
         return next(k for k in count() if not self._arrays(k).is_file())
 
     def film(self, piece: int) -> Path:
+        """The film of a piece; there is one if the piece is whole."""
         return self._folder / f"piece-{piece:05d}.mp4"
 
     def _arrays(self, piece: int) -> Path:
@@ -197,14 +198,24 @@ class Pieces:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name."""
+    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name.
+
+    Raises:
+        AvatarError: the disk refuses.
+    """
     part = path.with_name(f"part-{path.name}")
-    write(part)
-    part.replace(path)
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        raise AvatarError(
+            f"{path} cannot be written ({error.strerror or error}): free some space or choose another folder, and call "
+            "again: it goes on where it was"
+        ) from error
 
 
-def _fingerprint(video: Path) -> str:
-    """What tells one film from another without reading all of it."""
+def fingerprint(video: Path) -> str:
+    """What tells one film, as this version looks at it, from another without reading all of it."""
     stat = video.stat()
     return json.dumps({"version": VERSION, "film": video.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns})
 
@@ -224,7 +235,7 @@ def walk(video: Path, pieces: Pieces, tell: Callable[[int, int | None], None]) -
     follower = Follower(FaceFinder())
     if done:
         follower.restore(pieces.read(done - 1)[1])
-    with VideoReader(video) as film:
+    with FilmReader(video) as film:
         frames = film.read(done * PIECE_FRAMES, sys.maxsize)
         tell(done * PIECE_FRAMES, film.frames)
         for piece in count(done):

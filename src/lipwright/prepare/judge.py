@@ -104,7 +104,9 @@ def judge(seen: Seen, sound: Sound | None, size: tuple[int, int], face: int | No
     audible = sound if sound is not None and not sound.silent else None
     cuts = find_cuts(seen, frames)
     person = _choose_person(seen, cuts, audible, face, frames)
-    problems = [Problem(Kind.CUT, cut, cut + 1, False, "a new scene begins") for cut in cuts]
+    problems = [
+        Problem(Kind.CUT, cut, cut + 1, False, "the picture or the head jumps: a new scene begins") for cut in cuts
+    ]
     problems += _picture_problems(person)
     usable = ~np.isnan(person.landmarks[:, 0, 0]) & ~_left_out(problems, frames)
     landmarks = np.where(usable[:, None, None], person.landmarks, np.nan).astype(np.float32)

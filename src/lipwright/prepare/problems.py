@@ -15,6 +15,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Seconds with a usable face below which training has too little to learn from.
 SHORTEST = 20.0
+#: Seconds below which nothing makes an avatar better than more of the same film.
+LITTLE = 90.0
 
 
 class Kind(StrEnum):

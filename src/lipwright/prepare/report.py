@@ -1,9 +1,8 @@
-"""The film report: a page and a sheet of pictures that somebody who never trained a network understands."""
+"""The film report: a page that somebody who never trained a network understands."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,18 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lipwright.contract import FPS, Rect, UInt8Array
+from lipwright.contract import FPS, ROI_SIZE
 from lipwright.prepare.judge import Judged
-from lipwright.prepare.problems import ADVICE, SHORTEST, Kind, Problem, clock
-from lipwright.video import VideoReader
-
-#: Pictures on the sheet: so many that are used, and at most so many with a problem.
-USED_PICTURES = 8
-PROBLEM_PICTURES = 12
-_TILE_WIDTH = 320
-_COLUMNS = 4
-_CAPTION = 26
-_GREEN, _RED, _GREY = (90, 170, 60), (60, 60, 220), (225, 225, 225)
+from lipwright.prepare.offset import CONFIDENT
+from lipwright.prepare.problems import ADVICE, LITTLE, SHORTEST, Kind, Problem, clock, stretches
+from lipwright.prepare.sheet import contact_sheet
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -32,19 +24,24 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem aut
 table {{ border-collapse: collapse; width: 100% }}
 td, th {{ text-align: left; padding: .35rem .6rem; vertical-align: top; border-bottom: 1px solid #ddd }}
 .bar {{ display: block; width: 100%; height: 28px; border-radius: 4px }}
+.ends {{ display: flex; justify-content: space-between; color: #666; font-size: .85rem }}
 .verdict {{ font-size: 1.25rem }} img {{ width: 100% }} .out {{ color: #b00020 }} .kept {{ color: #666 }}
+.key {{ display: inline-block; width: .8em; height: .8em; border-radius: 2px }}
 </style></head><body>
 <h1>Film report: {name}</h1>
 <p class="verdict">{verdict}</p>
 <svg class="bar" viewBox="0 0 {frames} 10" preserveAspectRatio="none" role="img" aria-label="used parts of the film">
 <rect width="{frames}" height="10" fill="#dc3c3c"/>{bars}</svg>
-<p>From the first to the last second: green is used, red is left out. What is left out is shown as it was filmed and
-gets no new mouth.</p>
-<h2>The film</h2><table>{facts}</table>
+<div class="ends"><span>0:00.0</span><span>{length}</span></div>
+<p>Your film from begin to end. <span class="key" style="background:#3ca05a"></span> Used: learnt from, and gets a new
+mouth. <span class="key" style="background:#dc3c3c"></span> Left out: stays as it was filmed, and nothing is learnt from
+it. <span class="key" style="background:#222;width:.2em"></span> A cut: the avatar does not walk across it.</p>
 <h2>What was found</h2>{found}
 <h2>How to film it better</h2>{advice}
-<h2>Pictures</h2><p>Green frame: used, with the square that gets the new mouth. Red frame: a problem, named above the
-picture.</p><img alt="contact sheet" src="data:image/jpeg;base64,{sheet}">
+<h2>Pictures</h2><p>Green: used; the square is the part that gets the new mouth. Orange: used, though something is not
+as it should be. Red: left out. What it is stands above the picture.</p>
+<img alt="contact sheet" src="data:image/jpeg;base64,{sheet}">
+<h2>The film in numbers</h2><table>{facts}</table>
 </body></html>
 """
 
@@ -56,7 +53,9 @@ class FilmFacts:
     name: str
     """The film's file name."""
     width: int
+    """Of its pictures, upright, in pixels."""
     height: int
+    """The same."""
     rate: float
     """Pictures a second in the file."""
     frames: int
@@ -71,60 +70,75 @@ def write_report(page: Path, sheet: Path, facts: FilmFacts, judged: Judged, temp
     page.write_text(_page(facts, judged, base64.b64encode(encoded).decode("ascii")), encoding="utf-8")
 
 
-# --- the page -------------------------------------------------------------------------------------------------------
 def _page(facts: FilmFacts, judged: Judged, sheet: str) -> str:
-    problems = judged.problems
-    kinds = list(dict.fromkeys(problem.kind for problem in problems))
-    rows = "".join(_row(problem) for problem in problems)
-    table = f"<table><tr><th>When</th><th>What</th><th>Why</th><th>Used?</th></tr>{rows}</table>"
-    advice = "".join(f"<li><b>{escape(kind)}:</b> {escape(ADVICE[kind])}</li>" for kind in kinds)
+    rows = "".join(_row(problem) for problem in judged.problems)
+    table = f"<table><tr><th>When</th><th>What</th><th>Details</th><th>Used?</th></tr>{rows}</table>"
+    advised = "".join(f"<li><b>{escape(what)}:</b> {escape(how)}</li>" for what, how in advice(judged).items())
     return _PAGE.format(
         name=escape(facts.name),
         verdict=escape(verdict(judged)),
         frames=facts.frames,
-        bars="".join(_bar(first, stop) for first, stop in _used(judged)),
+        length=clock(facts.frames),
+        bars="".join(map(_used_part, stretches(judged.usable))) + "".join(map(_cut, judged.problems)),
         facts="".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in _facts(facts, judged)),
-        found=table if problems else "<p>Nothing to complain about.</p>",
-        advice=f"<ul>{advice}</ul>" if kinds else "<p>Film the next one just like this.</p>",
+        found=table if judged.problems else "<p>Nothing to complain about.</p>",
+        advice=f"<ul>{advised}</ul>" if advised else "<p>Film the next one just like this.</p>",
         sheet=sheet,
     )
 
 
 def verdict(judged: Judged) -> str:
     """The whole report in a sentence or two."""
-    seconds, whole = judged.usable.sum() / FPS, len(judged.rects) / FPS
+    usable, whole = int(judged.usable.sum()), len(judged.rects)
     kinds = {problem.kind for problem in judged.problems}
-    if not seconds:
+    if not usable:
         return "Nothing of this film can be used: no face was seen well enough. See below what to change."
-    used = f"{seconds:.0f} of {whole:.0f} seconds can be used."
-    if Kind.NO_SOUND in kinds and judged.offset.r != judged.offset.r:
+    of = "All" if usable == whole else f"{usable / FPS:.0f} of"
+    used = f"{of} {whole / FPS:.0f} seconds can be used."
+    if Kind.NO_SOUND in kinds and np.isnan(judged.offset.r):
         return f"{used} It has no speech that could be learnt from: give the sound with --audio."
-    if seconds < SHORTEST:
+    if usable < SHORTEST * FPS:
         return f"{used} That is too short: {SHORTEST:.0f} seconds are the least, two minutes are good."
+    if usable < LITTLE * FPS:
+        return f"{used} That will do for a first try; two to five minutes make a far better avatar."
     return f"{used} " + ("See below what would make it better." if kinds else "It is a good film for an avatar.")
 
 
+def advice(judged: Judged) -> dict[str, str]:
+    """What to do the next time, by what it is about; empty where nothing asks for it."""
+    found = {str(kind): ADVICE[kind] for kind in dict.fromkeys(problem.kind for problem in judged.problems)}
+    if 0 < judged.usable.sum() < LITTLE * FPS:
+        found.setdefault(str(Kind.SHORT), ADVICE[Kind.SHORT])
+    if judged.face_width < ROI_SIZE:
+        found.setdefault(str(Kind.SMALL), ADVICE[Kind.SMALL])
+    return found
+
+
 def _facts(facts: FilmFacts, judged: Judged) -> list[tuple[str, str]]:
-    face = "none" if np.isnan(judged.face_width) else f"{judged.face_width:.0f} pixels wide"
+    face = f"{judged.face_width:.0f} pixels wide; {ROI_SIZE} or more are best"
+    parts = f"{len(judged.segments)} uncut parts" if len(judged.segments) > 1 else "one uncut part"
     return [
-        ("Length", f"{clock(facts.frames)}, {facts.frames} frames at 25 a second"),
-        ("The file itself", f"{facts.rate:.4g} pictures a second"),
-        ("Picture", f"{facts.width} x {facts.height} pixels"),
-        ("Face", face),
-        ("Used", f"{judged.usable.sum() / FPS:.1f} s in {len(judged.segments)} uncut parts"),
+        ("Length", f"{clock(facts.frames)} ({facts.frames} pictures at {FPS} a second)"),
+        ("Used", f"{judged.usable.sum() / FPS:.1f} s in {parts}"),
+        ("Picture", f"{facts.width} x {facts.height} pixels, {facts.rate:.4g} a second in the file"),
+        ("Face", "none" if np.isnan(judged.face_width) else face),
         ("Lips and sound", _sync(judged)),
     ]
 
 
 def _sync(judged: Judged) -> str:
+    """Whether the sound was early or late, and what was done about it."""
     offset = judged.offset
     if np.isnan(offset.frames):
         return "could not be compared"
     side = "before" if offset.frames > 0 else "after"
-    apart = f"the sound comes {abs(offset.frames):.1f} frames {side} the lips, confidence {offset.confidence:.2f}"
+    apart = f"the sound comes {abs(offset.frames) / FPS:.2f} s {side} the lips"
+    sure = f"confidence {offset.confidence:.2f}, {CONFIDENT} is needed"
     if not offset.sure:
-        return f"{apart}: too low to act on, nothing was moved"
-    return f"{apart}; " + (f"it was moved by {judged.move} frames" if judged.move else "nothing had to be moved")
+        return f"no clear answer ({apart}, perhaps; {sure}): nothing was moved"
+    if judged.move:
+        return f"{apart} ({sure}): it was moved to them, by {abs(judged.move)} pictures"
+    return f"together: {apart} ({sure}), less than one picture lasts"
 
 
 def _row(problem: Problem) -> str:
@@ -132,67 +146,12 @@ def _row(problem: Problem) -> str:
     return f"<tr><td>{problem.when}</td><td>{escape(problem.kind)}</td><td>{escape(problem.detail)}</td>{used}</tr>"
 
 
-def _bar(first: int, stop: int) -> str:
+def _used_part(part: tuple[int, int]) -> str:
+    first, stop = part
     return f'<rect x="{first}" width="{stop - first}" height="10" fill="#3ca05a"/>'
 
 
-def _used(judged: Judged) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], judged.usable, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-# --- the sheet ------------------------------------------------------------------------------------------------------
-def contact_sheet(template: Path, judged: Judged) -> UInt8Array:
-    """[H, W, 3] BGR: frames that are used and frames with problems, by time, each with its time and name."""
-    chosen = _chosen(judged)
-    tiles = []
-    with VideoReader(template) as film:
-        for frame in sorted(chosen):
-            picture = next(film.read(frame, frame + 1))
-            tiles.append(_tile(picture, Rect(*judged.rects[frame].tolist()), frame, chosen[frame]))
-    blank = np.full_like(tiles[0], 255)
-    tiles += [blank] * (-len(tiles) % _COLUMNS)
-    rows = [np.hstack(tiles[k : k + _COLUMNS]) for k in range(0, len(tiles), _COLUMNS)]
-    return np.asarray(np.vstack(rows), np.uint8)
-
-
-def _chosen(judged: Judged) -> dict[int, str]:
-    """Frames for the sheet and the problem each shows, "" for a used one."""
-    usable = np.flatnonzero(judged.usable)
-    places = np.linspace(0, len(usable) - 1, min(USED_PICTURES, len(usable))).round().astype(int)
-    chosen = {int(usable[place]): "" for place in places}
-    visible = [p for p in judged.problems if p.kind not in _UNSEEN]
-    for problem in _spread(visible):
-        middle = problem.start if problem.kind is Kind.CUT else (problem.start + problem.stop) // 2
-        chosen[middle] = str(problem.kind)
-    return chosen or {0: ""}
-
-
-#: What no picture shows.
-_UNSEEN = {Kind.NO_SOUND, Kind.MUSIC, Kind.OTHER_VOICE, Kind.CLIPPED, Kind.APART, Kind.SHORT}
-
-
-def _spread(problems: Sequence[Problem]) -> list[Problem]:
-    """At most ``PROBLEM_PICTURES``: the longest of each kind first, then the next."""
-    turns: list[tuple[int, Problem]] = []
-    for kind in dict.fromkeys(p.kind for p in problems):
-        longest = sorted((p for p in problems if p.kind is kind), key=lambda p: (p.start - p.stop, p.start))
-        turns += enumerate(longest)
-    turns.sort(key=lambda turn: turn[0])
-    return [problem for _, problem in turns[:PROBLEM_PICTURES]]
-
-
-def _tile(picture: UInt8Array, rect: Rect, frame: int, problem: str) -> UInt8Array:
-    """A small picture with its rect, a coloured frame, and a caption above."""
-    height, width = picture.shape[:2]
-    scale = _TILE_WIDTH / width
-    small = cv2.resize(picture, (_TILE_WIDTH, max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-    colour = _RED if problem else _GREEN
-    if rect.usable:
-        corners = [round(value * scale) for value in (rect.x1, rect.y1, rect.x2, rect.y2)]
-        cv2.rectangle(small, (corners[0], corners[1]), (corners[2], corners[3]), _GREEN, 1)
-    cv2.rectangle(small, (0, 0), (small.shape[1] - 1, small.shape[0] - 1), colour, 3)
-    caption = np.full((_CAPTION, _TILE_WIDTH, 3), _GREY, np.uint8)
-    text = f"{clock(frame)}  {problem or 'used'}"
-    cv2.putText(caption, text, (6, _CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.asarray(np.vstack([caption, small]), np.uint8)
+def _cut(problem: Problem) -> str:
+    """A line in the bar where the film is cut; nothing for other problems."""
+    line = '<line x1="{0}" x2="{0}" y1="0" y2="10" stroke="#222" stroke-width="3" vector-effect="non-scaling-stroke"/>'
+    return line.format(problem.start) if problem.kind is Kind.CUT else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from lipwright import patch
 from lipwright.avatar import Avatar
+from lipwright.closing import Closing
 from lipwright.contract import Border, FloatArray, Rect, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.picture import BgrPicture, Picture
@@ -44,7 +43,7 @@ class Still:
     """None where the frame has no usable face: it is shown as it is."""
 
 
-class Painter:
+class Painter(Closing):
     """Draws new mouths into the template frames of an avatar.
 
     Three steps, so that they can work side by side or for several listeners at once: ``still`` (one thread at a time),
@@ -128,14 +127,6 @@ class Painter:
 
     def close(self) -> None:
         self._template.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check(self, output: FloatArray, still: Still) -> None:
         if not np.isfinite(output).all():

@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import numpy as np
 
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
+from lipwright.closing import Closing
 from lipwright.contract import WINDOW_FUTURE, Border, FloatArray
 from lipwright.errors import ContractError
 from lipwright.picture import Frame
@@ -61,7 +61,7 @@ class Options(TypedDict, total=False):
     networks: Networks | None
 
 
-class Renderer:
+class Renderer(Closing):
     """Makes an avatar say what it is fed, frame by frame.
 
     Neither pictures nor samples depend on how the sound was cut into chunks, not in a single bit: the generator always
@@ -143,14 +143,6 @@ class Renderer:
 
     def close(self) -> None:
         self._painter.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # The stages, in the order a frame passes them.
 

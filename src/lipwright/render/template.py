@@ -7,12 +7,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 from av.error import FFmpegError
 
+from lipwright.closing import Closing
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.libav import Damage, decoded, open_input
 from lipwright.picture import BgrPicture, Picture, of_frame
@@ -54,7 +53,7 @@ class Walk:
         return self._first + self._last - abs(self._last - position)
 
 
-class Template:
+class Template(Closing):
     """Random access to the frames of a film by index; frame k is the k-th of the file.
 
     Frames are kept as the decoder gave them (a 4:2:0 picture needs half the memory of BGR), in chunks that begin at
@@ -95,14 +94,6 @@ class Template:
     def close(self) -> None:
         self._chunks.clear()
         self._decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _picture(self, frame: av.VideoFrame) -> Picture:
         """As it is stored where that needs no turning and is our kind of YUV."""

@@ -28,7 +28,8 @@ def open_runtime(
     """Open a network and run it once, so that what does not work shows here.
 
     Args:
-        model: .onnx for onnxruntime and openvino, .pth for torch (also taken from beside an .onnx file).
+        model: .onnx for onnxruntime and openvino, .pth for torch (also taken from beside an .onnx file, or the weights
+            out of that file where lipwright exported it).
         kind: which network of the contract it must be.
         runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``, the latter with ``:PROVIDER`` if wanted; without
             it the processor. ``auto`` times what works on this model and remembers the result for the next start. The
@@ -90,7 +91,7 @@ def _construct(
 
 def _candidates(model: Path, kind: Kind, precision: Precision) -> tuple[str, ...]:
     """What auto tries. The first that works is the reference the others must agree with."""
-    from lipwright.runtimes.torch import WEIGHTS, weights_beside
+    from lipwright.runtimes.torch import WEIGHTS, has_weights
 
     cuda = ["torch:cuda"] if has_nvidia() and is_installed("torch") else []
     if model.suffix.lower() in WEIGHTS:
@@ -98,7 +99,7 @@ def _candidates(model: Path, kind: Kind, precision: Precision) -> tuple[str, ...
     if kind == "encoder" and precision in ("auto", "f32"):
         return ("onnxruntime:cpu",)
     openvino = ["openvino"] if is_installed("openvino") else []
-    return ("onnxruntime:cpu", *openvino, *_accelerated(), *(cuda if weights_beside(model) else []))
+    return ("onnxruntime:cpu", *openvino, *_accelerated(), *(cuda if has_weights(model) else []))
 
 
 def _accelerated() -> list[str]:

@@ -110,7 +110,8 @@ class Binding:
     def run(self, arrays: Sequence[FloatArray], forward: Callable[[Sequence[FloatArray]], FloatArray]) -> FloatArray:
         """Check ``arrays``, hand them to ``forward`` in batches the model takes, and check what comes back.
 
-        ``forward`` gets contiguous arrays in contract order and returns an array that it will not touch again.
+        ``forward`` gets contiguous float32 arrays [B, ...] in contract order and returns one, [B, ...], that it will
+        not touch again.
         """
         count = self._check(arrays)
         spec = self.network.output

@@ -116,7 +116,7 @@ def _measure(question: Question, open_one: Open) -> tuple[Runtime, Decision]:
 
 
 def time_runtime(name: str, open_one: Open, inputs: Sequence[FloatArray]) -> Trial:
-    """Open, which runs it once, and time it on ``inputs``; raises what ``open_one`` raises."""
+    """Open, which runs it once, and time it on ``inputs``, float32 [B, ...] each; raises what ``open_one`` raises."""
     runtime = open_one(name)
     times = []
     for _ in range(RUNS):

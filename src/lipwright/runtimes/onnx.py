@@ -63,6 +63,7 @@ class OnnxRuntime:
         self.detail = f"onnxruntime {provider.upper()} {active}{workers if provider == 'cpu' else ''}{untested}"
 
     def run(self, *arrays: FloatArray) -> FloatArray:
+        """As ``Runtime.run``: float32 [B, ...] of every input to float32 [B, ...] of the output."""
         return self._binding.run(arrays, self._forward)
 
     def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:

@@ -1,16 +1,22 @@
-"""torch: reads the family's ``.pth`` weights, runs them on the processor or on CUDA, f32, bf16 or f16."""
+"""torch: reads the family's ``.pth`` weights, or those in an ONNX file that lipwright exported; on the processor or on
+CUDA, f32, bf16 or f16.
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lipwright.contract import FloatArray
 from lipwright.errors import AvatarError, ContractError, MissingExtraError, RuntimeUnavailableError
 from lipwright.runtimes.base import NETWORKS, Binding, Kind, Precision, cpu_has, require_file
+from lipwright.runtimes.stored import stored_weights
 
 if TYPE_CHECKING:
     import torch
@@ -21,24 +27,33 @@ if TYPE_CHECKING:
 
 WEIGHTS = (".pth", ".pt")
 PROVIDERS = ("cpu", "cuda")
-#: Where an avatar keeps its generator's weights, beside the ONNX file.
-_BESIDE = "best_trainloss.pth"
+#: Where an avatar keeps the weights of which of its networks, in the same folder. They are those of no other network.
+_BESIDE = {"model_best.onnx": "best_trainloss.pth"}
 #: Keys under which training programs store the weights of one network among other things.
 _WRAPPERS: dict[Kind, tuple[str, ...]] = {
     "generator": ("state_dict", "model", "generator"),
     "encoder": ("state_dict", "model", "audio_encoder"),
 }
-#: Its shape tells the width of a generator: the first block's projection, [channels, hidden, 1, 1].
+#: Its shape tells the width of a generator: the first block's projection, [channels, hidden, 1, 1]. An exported one
+#: has none; there a reader of the stem tells it.
 _STEM = "inc.inconv.0.conv.6.weight"
+_LAST = "down1.maxpool_conv.0.double_conv.0.conv.6.weight"
 _ENCODER_PREFIX = "audio_encoder."
 #: Keys named in an error message before it is cut off.
 _NAMED = 4
+#: Exported networks name their weights as the trained ones do; those of other programs do not.
+_EXPORTED = ("audio_model.conv7.conv.6.weight", f"{_ENCODER_PREFIX}12.conv_block.0.weight")
+#: Batch sizes whose recordings are kept on a card, and calls before one is recorded.
+MOST_RECORDED = 4
+_BEFORE_RECORDING = 3
 
 
 class TorchRuntime:
     """A network of ``lipwright.models`` with weights from a file. See ``Runtime``.
 
-    ``threads`` sets torch's number of threads for the whole process: torch has no other.
+    ``threads`` sets torch's number of threads for the whole process: torch has no other. On CUDA each batch size is
+    recorded once as a graph and then replayed as a whole, from page-locked memory to page-locked memory: a network of
+    so many small layers would wait for its own calls otherwise.
     """
 
     name = "torch"
@@ -47,25 +62,30 @@ class TorchRuntime:
     def __init__(
         self, model: Path, kind: Kind, provider: str = "cpu", precision: Precision = "auto", threads: int | None = None
     ) -> None:
-        """Open ``model``: .pth weights, or an .onnx file with the same network's weights beside it.
+        """Open ``model``: .pth weights, or an .onnx file with the same network's weights beside it or in it.
 
         Raises:
             AvatarError: no such file, or it is damaged.
             ContractError: not the weights of this network.
-            MissingExtraError: torch is not installed.
-            RuntimeUnavailableError: no such device or precision, or no weights beside an .onnx file.
+            MissingExtraError: torch, or onnx to read such a file, is not installed.
+            RuntimeUnavailableError: no such device or precision, or no weights for an .onnx file.
         """
         torch = library()
-        from lipwright.models.lean import lean
-
         self._device = _device(torch, provider)
+        if provider == "cuda":  # for the whole process: torch has no other switches
+            torch.backends.cudnn.benchmark = True  # the quickest kernels for shapes that stay as they are
+            torch.backends.cudnn.allow_tf32 = False  # f32 shall be f32
         weights = find_weights(model)
         active = _precision(torch, provider, precision)
         self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[active]
         if threads:
             torch.set_num_threads(threads)
-        network = lean(load_generator(weights) if kind == "generator" else load_audio_encoder(weights))
+        network = _load_lean(weights, kind)
         self._network = network.to(self._device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if kind == "generator":
+            _end_in_f32(self._network)
+        self._records = provider == "cuda"
+        self.recorded: OrderedDict[int, Recorded] = OrderedDict()
         contract = NETWORKS[kind]
         positions = tuple(range(len(contract.inputs)))
         self._binding = Binding(contract, contract.inputs, positions, contract.output, 0, None)
@@ -75,6 +95,7 @@ class TorchRuntime:
         self.detail = f"torch {provider.upper()} {active}, {where}, weights {weights.name}"
 
     def run(self, *arrays: FloatArray) -> FloatArray:
+        """As ``Runtime.run``: float32 [B, ...] of every input to float32 [B, ...] of the output."""
         return self._binding.run(arrays, self._forward)
 
     def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
@@ -82,14 +103,87 @@ class TorchRuntime:
 
         try:
             with torch.inference_mode():
+                if self._records:
+                    return self._recording(arrays)(arrays)
                 # torch.tensor copies: the caller's array may be read-only, which from_numpy does not respect.
-                ready = [torch.tensor(a, device=self._device).to(self._dtype) for a in arrays]
-                ready = [t.contiguous(memory_format=torch.channels_last) for t in ready]
-                output: FloatArray = self._network(*ready).float().contiguous().cpu().numpy()
+                output: FloatArray = self._answer([torch.tensor(a) for a in arrays]).numpy()
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise RuntimeUnavailableError(f"torch cannot run this network on {self._device}: {reason}") from error
         return output
+
+    def _answer(self, given: Sequence[Tensor]) -> Tensor:
+        """float32 tensors on any device to float32 on the network's own."""
+        import torch
+
+        ready = [t.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last) for t in given]
+        answer: Tensor = self._network(*ready).float().contiguous()
+        return answer
+
+    def _recording(self, arrays: Sequence[FloatArray]) -> Recorded:
+        """What was recorded for this batch size; the sizes used last are kept."""
+        count = len(arrays[0])
+        if count not in self.recorded:
+            while len(self.recorded) >= MOST_RECORDED:
+                self.recorded.popitem(last=False)
+            self.recorded[count] = Recorded(self._answer, [a.shape for a in arrays], self._device)
+        self.recorded.move_to_end(count)
+        return self.recorded[count]
+
+
+class Recorded:
+    """A computation on CUDA for arrays of one shape: recorded once as a graph, then replayed by a single call.
+
+    Args:
+        compute: float32 tensors on the card to one tensor on the card, without a look at their values.
+        shapes: of the float32 arrays that will be given.
+        device: the card.
+    """
+
+    def __init__(
+        self, compute: Callable[[Sequence[Tensor]], Tensor], shapes: Sequence[tuple[int, ...]], device: torch.device
+    ) -> None:
+        import torch
+
+        self._locked = [torch.zeros(shape, pin_memory=True) for shape in shapes]
+        self._there = [torch.zeros(shape, device=device) for shape in shapes]
+        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(beside):  # libraries choose their kernels in the first calls, which cannot be recorded
+            for _ in range(_BEFORE_RECORDING):
+                compute(self._there)
+        torch.cuda.current_stream(device).wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._result = compute(self._there)
+        self._answer = torch.empty_like(self._result, device="cpu", pin_memory=True)
+        self._device = device
+
+    def __call__(self, arrays: Sequence[FloatArray]) -> FloatArray:
+        """The answer to float32 arrays, owned by the caller."""
+        import torch
+
+        for array, locked, there in zip(arrays, self._locked, self._there, strict=True):
+            np.copyto(locked.numpy(), array)
+            there.copy_(locked, non_blocking=True)
+        self.replay()
+        self._answer.copy_(self._result, non_blocking=True)
+        torch.cuda.current_stream(self._device).synchronize()
+        answer: FloatArray = self._answer.numpy().copy()
+        return answer
+
+    def replay(self) -> None:
+        """Compute once more on what lies on the card; nothing is copied or waited for."""
+        self._graph.replay()
+
+
+def _end_in_f32(generator: nn.Module) -> None:
+    """Let the last layer, and the sigmoid behind it, compute in f32: bf16 has 128 steps between 0.5 and 1.
+
+    The layer is small: 16 channels to 3.
+    """
+    last = generator.get_submodule("outc").float()
+    last.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,29 +221,84 @@ def library() -> Any:
 
 
 def find_weights(model: Path) -> Path:
-    """``model`` itself if it is a weights file, else the weights beside the .onnx file.
+    """``model`` itself if it is a weights file or lipwright exported it, else the weights beside the .onnx file.
 
     Raises:
+        MissingExtraError: the weights must come out of an .onnx file, and onnx is not installed.
         RuntimeUnavailableError: there are none.
     """
     if model.suffix.lower() in WEIGHTS:
         require_file(model, WEIGHTS, "torch")
         return model
-    found = weights_beside(model)
+    found = weights_beside(model) or (model if _exported_state(model) else None)
     if found is None:
         raise RuntimeUnavailableError(
-            f"torch reads .pth weights and there are none beside {model}: put {_BESIDE} there, "
-            "or use --runtime onnxruntime or openvino"
+            f"torch reads .pth weights, or .onnx files that lipwright exported, and there are none beside {model}: "
+            f"put {_names_beside(model)[-1]} there, or use --runtime onnxruntime or openvino"
         )
     return found
 
 
+def has_weights(model: Path) -> bool:
+    """Whether torch can run a model: by weights beside it or in it. False too where onnx, which reads it, is missing.
+
+    It does not need torch.
+    """
+    try:
+        return weights_beside(model) is not None or bool(_exported_state(model))
+    except MissingExtraError:
+        return False
+
+
 def weights_beside(model: Path) -> Path | None:
     """The .pth file of the same name or of the name avatars give it, in the folder of ``model``."""
-    return next((p for p in (model.with_suffix(".pth"), model.with_name(_BESIDE)) if p.is_file()), None)
+    return next((p for name in _names_beside(model) if (p := model.with_name(name)).is_file()), None)
+
+
+def _names_beside(model: Path) -> list[str]:
+    return [f"{model.stem}.pth", *([_BESIDE[model.name]] if model.name in _BESIDE else [])]
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
+
+
+def _load_lean(weights: Path, kind: Kind) -> nn.Module:
+    """The network of a ``.pth`` or exported ``.onnx`` file, for use alone: with all layers folded that can be."""
+    from lipwright.models.audio_encoder import AudioEncoder
+    from lipwright.models.lean import lean
+
+    if weights.suffix.lower() in WEIGHTS:
+        return lean(load_generator(weights) if kind == "generator" else load_audio_encoder(weights))
+    import torch
+
+    state = {name: torch.from_numpy(values) for name, values in _exported_state(weights).items()}
+    network = lean((_empty_generator(state, _LAST, weights) if kind == "generator" else AudioEncoder()).eval())
+    _load(network, state, weights)
+    return network
+
+
+def _exported_state(model: Path) -> dict[str, FloatArray]:
+    """The weights of an .onnx file by their names; nothing for files that lipwright did not export."""
+    try:
+        found = stored_weights(model)
+    except AvatarError:
+        return {}
+    named = {name: values for name, values in found.items() if name.endswith((".weight", ".bias"))}
+    return named if any(name in named for name in _EXPORTED) else {}
+
+
+def _empty_generator(state: Mapping[str, Tensor], stem: str, path: Path) -> Generator:
+    """A generator as wide as the first dimension of the weight ``stem`` says."""
+    from lipwright.models.generator import CHANNELS, Generator
+
+    if stem not in state:
+        raise ContractError(f"{path} holds no generator: it has no {stem}, but {_some(state)}")
+    channels = int(state[stem].shape[0])
+    widths: dict[int, Width] = {c[0]: width for width, c in CHANNELS.items()}
+    if channels not in widths:
+        known = ", ".join(f"{width} ({c})" for c, width in widths.items())
+        raise ContractError(f"{path}: no generator begins with {channels} channels; known are {known}")
+    return Generator(widths[channels])
 
 
 def load_generator(path: Path) -> Generator:
@@ -161,17 +310,8 @@ def load_generator(path: Path) -> Generator:
         MissingExtraError: torch is not installed.
     """
     library()
-    from lipwright.models.generator import CHANNELS, Generator
-
     state = read_state(path, "generator")
-    if _STEM not in state:
-        raise ContractError(f"{path} holds no generator: it has no {_STEM}, but {_some(state)}")
-    channels = int(state[_STEM].shape[0])
-    widths: dict[int, Width] = {c[0]: width for width, c in CHANNELS.items()}
-    if channels not in widths:
-        known = ", ".join(f"{width} ({c})" for c, width in widths.items())
-        raise ContractError(f"{path}: no generator begins with {channels} channels; known are {known}")
-    generator = Generator(widths[channels])
+    generator = _empty_generator(state, _STEM, path)
     _load(generator, state, path)
     return generator
 
@@ -285,4 +425,4 @@ def _precision(torch: Any, provider: str, precision: Precision) -> Precision:
 
 
 def _untested(torch: Any) -> str:
-    return f"{torch.cuda.get_device_name()} (a device this project does not test; its f32 convolutions may use TF32)"
+    return f"{torch.cuda.get_device_name()} (a device this project does not test)"

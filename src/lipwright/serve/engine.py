@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Queue
 from threading import Condition, Thread
@@ -59,9 +60,8 @@ class EngineFullError(LipwrightError):
     """All sessions that this machine can draw at 25 fps are taken."""
 
     def __init__(self, capacity: int) -> None:
-        super().__init__(
-            f"the server is full ({capacity} sessions at {FPS} frames a second): try again in {RETRY_AFTER} s"
-        )
+        held = f"{capacity} session{'s' if capacity > 1 else ''}"
+        super().__init__(f"the server is full ({held} at {FPS} frames a second): try again in {RETRY_AFTER} s")
         self.retry_after = RETRY_AFTER
 
 
@@ -82,8 +82,9 @@ class Bell:
         with self._condition:
             self._condition.notify_all()
             loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._event.set)
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits on it
+                loop.call_soon_threadsafe(self._event.set)
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> None:
         """Until ``ready``, at most ``timeout`` seconds."""
@@ -323,7 +324,7 @@ class Engine:
 
     def start(self) -> None:
         """Measure what frames cost, then begin to draw. Takes seconds."""
-        self.costs = {name: face.measure() for name, face in self.faces.items()}
+        self.costs = {name: face.measure(several=self._asked != 1) for name, face in self.faces.items()}
         self._epoch = self._beat = self.clock()
         self._threads = [
             Thread(target=self._draw_all, name="lipwright-draw", daemon=True),

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class GrpcDoor:
         """The one that is listened on, after ``start``."""
         self._credentials = None if certificate is None or key is None else _credentials(certificate, key)
         self._server: aio.Server | None = None
+        self._service: _Service | None = None
 
     async def start(self) -> None:
         """Begin to listen.
@@ -110,7 +112,8 @@ class GrpcDoor:
             options=_options(),
             maximum_concurrent_rpcs=self._engine.capacity + OTHER_CALLS,
         )
-        pb_grpc.add_LipwrightServicer_to_server(_Service(self._engine, self._policy.limits), server)
+        self._service = _Service(self._engine, self._policy.limits)
+        pb_grpc.add_LipwrightServicer_to_server(self._service, server)
         await _add_health(server)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         self.port = self._listen(server)
@@ -122,6 +125,8 @@ class GrpcDoor:
         """End all calls."""
         if self._server is not None:
             await self._server.stop(_GRACE_SECONDS)
+        if self._service is not None:
+            self._service.close()
 
     def _listen(self, server: aio.Server) -> int:
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -163,7 +168,7 @@ async def _add_health(server: aio.Server) -> None:
 
 
 class _Gate(aio.ServerInterceptor):
-    """Refuses calls without the token before anything is read of them."""
+    """Refuses calls without the token, and any that a page of a browser sends, before anything is read of them."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -174,8 +179,11 @@ class _Gate(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """See grpc.aio.ServerInterceptor."""
-        method = handler_call_details.method
-        given = dict(handler_call_details.invocation_metadata).get("authorization")
+        method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata)
+        if "origin" in metadata:
+            logger.info("refused %s: origin", method)
+            return grpc.stream_stream_rpc_method_handler(_refuse_page)
+        given = metadata.get("authorization")
         if method.startswith(_OPEN) or self._policy.bearer_ok(None if given is None else str(given)):
             return await continuation(handler_call_details)
         logger.info("refused %s: token", method)
@@ -185,6 +193,10 @@ class _Gate(aio.ServerInterceptor):
 
 async def _refuse(_requests: object, context: Context) -> None:
     await context.abort(StatusCode.UNAUTHENTICATED, "send the metadata authorization: Bearer LIPWRIGHT_TOKEN")
+
+
+async def _refuse_page(_requests: object, context: Context) -> None:
+    await context.abort(StatusCode.PERMISSION_DENIED, "pages may not use gRPC: they have the WebSocket")
 
 
 async def _abort(context: Context, error: LipwrightError) -> None:
@@ -200,6 +212,12 @@ class _Service:
     def __init__(self, engine: Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
+        # A call that waits behind live frames holds a thread: not one of those in which their pictures are compressed.
+        self._waiting = ThreadPoolExecutor(OTHER_CALLS, "lipwright-infer")
+
+    def close(self) -> None:
+        """End the threads, without waiting for calls that nobody waits for any more."""
+        self._waiting.shutdown(wait=False, cancel_futures=True)
 
     async def ListAvatars(  # noqa: N802
         self, _request: pb.ListAvatarsRequest, _context: Context
@@ -233,7 +251,8 @@ class _Service:
                     f"input and audio must hold the same number of frames, 1..{MAX_BATCH}, not {len(inputs)} and "
                     f"{len(windows)}"
                 )
-            output = await asyncio.to_thread(self._engine.infer, request.avatar, inputs, windows)
+            loop = asyncio.get_running_loop()
+            output = await loop.run_in_executor(self._waiting, self._engine.infer, request.avatar, inputs, windows)
             return pb.InferBatchReply(output=_tensor(output, request.output_type))
         except LipwrightError as error:
             await _abort(context, error)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -32,8 +34,8 @@ logger = logging.getLogger(__name__)
 SHORT_SECONDS = 15.0
 #: An upload of which nothing came for so many seconds is given up.
 STALLED_SECONDS = 20.0
-#: How often a request that waits for its film looks whether its client still does.
-LOOK_SECONDS = 0.5
+#: How often a request that waits for its film looks whether it is there, and whether its client still is.
+LOOK_SECONDS = 0.1
 STATIC = Path(__file__).parent / "static"
 STATUS = {
     NoSuchAvatarError: (404, "avatar"),
@@ -72,6 +74,8 @@ class AvatarView(BaseModel):
     frames: int = Field(description="of its template")
     poster: str = Field(description="path of its first picture")
     stream: str = Field(description="path of its WebSocket")
+    consent: str = Field(description="what is known of the consent of the person shown, in words")
+    marked: bool = Field(description="its pictures carry a visible mark, because no consent is on file")
 
 
 class AvatarsView(BaseModel):
@@ -114,12 +118,13 @@ def create_app(
     """
     jobs = Jobs(engine, policy.limits)
     living: list[Door] = list(doors)
-    app = FastAPI(title="lipwright", version="1", redoc_url=None, lifespan=_lifespan(living, jobs))
+    # FastAPI's own page of the interface loads its scripts from elsewhere: ours is ``static/docs.html``.
+    app = FastAPI(title="lipwright", version="1", docs_url=None, redoc_url=None, lifespan=_lifespan(living, jobs))
     app.state.engine, app.state.policy = engine, policy
     _answer_errors(app)
-    app.include_router(_state_routes(engine))
     app.include_router(_avatar_routes(engine, jobs, policy))
     app.include_router(_job_routes(jobs))
+    app.include_router(_state_routes(engine))
 
     @app.websocket("/v1/avatars/{name}/stream")
     async def stream(socket: WebSocket, name: str) -> None:
@@ -162,14 +167,15 @@ def _lifespan(doors: Sequence[Door], jobs: Jobs) -> Callable[[FastAPI], Abstract
 
 
 def _add_page(app: FastAPI) -> None:
-    page = STATIC / "index.html"
-    if not page.is_file():
-        return
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
-        return FileResponse(page)
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(STATIC / "docs.html")
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -193,6 +199,15 @@ def _answer_errors(app: FastAPI) -> None:
         codes = {404: "not_found", 405: "method"}
         body = error_body(codes.get(error.status_code, "request"), str(error.detail))
         return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def unfit(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return _error(400, "request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+    @app.exception_handler(Exception)
+    async def unknown(_request: Request, _error_: Exception) -> JSONResponse:
+        return _error(500, "internal", "something went wrong in the server: its log says more")
 
 
 def _error(status: int, code: str, message: str) -> JSONResponse:
@@ -238,6 +253,8 @@ def _view(face: Face) -> AvatarView:
         frames=frames,
         poster=f"{path}/poster.jpg",
         stream=f"{path}/stream",
+        consent=face.disclosure.sentence,
+        marked=face.disclosure.mark is not None,
     )
 
 
@@ -273,9 +290,9 @@ def _avatar_routes(engine: Engine, jobs: Jobs, policy: Policy) -> APIRouter:
         ``Prefer: respond-async`` asks for a job in any case.
         """
         face = engine.face(name)
-        jobs.check_room()
-        sound = await _uploaded(request, jobs.new_file(), policy.limits.upload_bytes)
-        job = await asyncio.to_thread(jobs.submit, face, sound)
+        with jobs.upload() as file:
+            sound = await _uploaded(request, file, policy.limits.upload_bytes)
+            job = await asyncio.to_thread(jobs.submit, face, sound)
         if job.duration > SHORT_SECONDS or "respond-async" in prefer:
             return JSONResponse(_job_view(job, jobs).model_dump(), 202, {"Location": f"/v1/jobs/{job.id}"})
         return await _waited(request, job, jobs)
@@ -330,8 +347,11 @@ async def _waited(request: Request, job: Job, jobs: Jobs) -> Response:
         if await request.is_disconnected():
             jobs.remove(job)
             return Response(status_code=499)
-        await asyncio.to_thread(job.finished.wait, LOOK_SECONDS)
-    return _film(job)
+        # Not in a thread: as many as may wait would take those in which live pictures are compressed.
+        await asyncio.sleep(LOOK_SECONDS)
+    film = _film(job)
+    film.background = BackgroundTask(asyncio.to_thread, jobs.remove, job)
+    return film
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
@@ -356,8 +376,7 @@ def _film(job: Job) -> Response:
         return _error(422, "render", job.error or "the film could not be made")
     if job.state == "cancelled":
         return _error(410, "cancelled", "the job was cancelled")
-    headers = {"X-Lipwright-Job": job.id}
-    return FileResponse(job.result, media_type="video/mp4", filename=f"{job.face.name}.mp4", headers=headers)
+    return FileResponse(job.result, media_type="video/mp4", filename=f"{job.face.name}.mp4")
 
 
 def _no_job() -> JSONResponse:

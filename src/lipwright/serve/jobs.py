@@ -10,12 +10,12 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from typing import Literal
 
 from lipwright.audio.decode import SoundReader
@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
-#: Seconds for which a result is kept.
+#: Seconds for which a result is kept, and how often what is older is looked for.
 KEPT_SECONDS = 3600.0
+FORGET_EVERY = 60.0
 #: Seconds after which a client may ask again for a place among the jobs.
 RETRY_AFTER = 30
 #: How much lower than live work the jobs' threads stand (Linux: nice).
@@ -129,6 +130,7 @@ class Jobs:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._uploads = 0
         self._queue: Queue[Job | None] = Queue()
         self._thread = threading.Thread(target=self._work, name="lipwright-jobs", daemon=True)
 
@@ -137,17 +139,23 @@ class Jobs:
         self._folder = tempfile.TemporaryDirectory(prefix="lipwright-")
         self._thread.start()
 
-    def check_room(self) -> None:
-        """Raise JobsFullError unless one more may come; clears what nobody has fetched for an hour."""
-        self._forget_old()
-        with self._lock:
-            if sum(not job.finished.is_set() for job in self._jobs.values()) >= self._limits.jobs:
-                raise JobsFullError(self._limits.jobs)
+    @contextmanager
+    def upload(self) -> Iterator[Path]:
+        """Where a sound may be written; while it comes it counts as one of the jobs that wait.
 
-    def new_file(self) -> Path:
-        """Where an upload may be written."""
+        Raises:
+            JobsFullError: too many wait.
+        """
         assert self._folder is not None, "start comes first"
-        return Path(self._folder.name) / f"{secrets.token_hex(8)}.sound"
+        with self._lock:
+            if self._uploads + sum(not job.finished.is_set() for job in self._jobs.values()) >= self._limits.jobs:
+                raise JobsFullError(self._limits.jobs)
+            self._uploads += 1
+        try:
+            yield Path(self._folder.name) / f"{secrets.token_hex(8)}.sound"
+        finally:
+            with self._lock:
+                self._uploads -= 1
 
     def submit(self, face: Face, sound: Path) -> Job:
         """Take a sound in; the file is the job's from now on.
@@ -155,11 +163,9 @@ class Jobs:
         Raises:
             MediaError: it holds no sound that can be read.
             TooLongError: it is longer than the limit.
-            JobsFullError: too many wait.
         """
         try:
             duration = self._duration(sound)
-            self.check_room()
         except LipwrightError:
             sound.unlink(missing_ok=True)
             raise
@@ -220,8 +226,15 @@ class Jobs:
 
     def _work(self) -> None:
         _step_back()
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             self._run(job)
+
+    def _next(self) -> Job | None:
+        """The next job, waited for; None: there will be no more. What nobody has fetched for an hour goes meanwhile."""
+        while True:
+            self._forget_old()
+            with suppress(Empty):
+                return self._queue.get(timeout=FORGET_EVERY)
 
     def _run(self, job: Job) -> None:
         job.began = self.clock()

@@ -23,6 +23,8 @@ WRITABLE = "lipwright.writable"
 #: must be noticed.
 PING_EVERY = 1.0
 PING_ANSWER = 3.0
+#: Seconds in which a client must answer the server's goodbye.
+GOODBYE = 2.0
 #: Bytes that the system holds unsent: a tenth of a second of pictures. What lies there cannot be taken back.
 UNSENT_BYTES = 64 * 2**10
 #: Milliseconds after which the system gives up a connection whose data is not acknowledged.
@@ -41,6 +43,7 @@ class WatchedSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The upgrade begins."""
         super().connection_made(transport)
+        self.close_timeout = GOODBYE  # uvicorn's own 10 s would keep a client that said no hello for 15
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:

@@ -41,9 +41,10 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"microphone=(self), camera=(), geolocation=()"),
+    # Films hold somebody's voice: nothing of them stays in a browser's cache.
+    (b"cache-control", b"no-store"),
 ]
-#: FastAPI's own page of the interface loads its script from elsewhere and starts it inline.
-_DOCS = "/docs"
 
 Scope = dict[str, Any]
 Receive = Callable[[], Any]
@@ -211,7 +212,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self._app(scope, receive, _with_headers(send, scope["path"]) if scope["type"] == "http" else send)
+            await self._app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
             return
         self._refused()
         logger.info("refused %s from %s: %s", scope["type"], _address(scope), refusal.code)
@@ -264,13 +265,12 @@ def _address(scope: Scope) -> str:
     return client[0] if client else "unknown"
 
 
-def _with_headers(send: Send, path: str) -> Send:
+def _with_headers(send: Send) -> Send:
     """Every answer says what browsers may do with it."""
-    added = _HEADERS[1:] if path == _DOCS else _HEADERS
 
     async def wrapped(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *added]}
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
         await send(message)
 
     return wrapped

@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
@@ -31,12 +32,13 @@ from aiortc.sdp import MediaDescription, SessionDescription
 from aiortc.stats import RTCTransportStats
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from lipwright.contract import FPS, FRAME_MS, FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.serve.engine import Engine, Seat
 from lipwright.serve.protocol import Command, ProtocolError, parse, text
-from lipwright.serve.safety import Policy, error_body
+from lipwright.serve.safety import Bucket, Policy, error_body
 from lipwright.serve.session import LiveFrame, SessionOptions
 
 logger = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class OfferError(LipwrightError):
 def attach(app: FastAPI, engine: Engine, policy: Policy) -> WebRtcDoor:
     """Add the routes of WebRTC to ``app``; the door that is returned ends all peers when it is stopped."""
     door = WebRtcDoor(engine, policy)
-    app.include_router(_routes(door))
+    app.include_router(_routes(door, policy.limits.hello_seconds))
     return door
 
 
@@ -320,15 +322,17 @@ class Peer:
     async def _watched(self) -> None:
         loop = asyncio.get_running_loop()
         packets, alive = 0, loop.time()
-        while self.connection.connectionState not in ("failed", "closed"):
-            await asyncio.sleep(LOOK_SECONDS)
-            now = await self._packets()
-            if now > packets:
-                packets, alive = now, loop.time()
-                self._touched()
-            elif loop.time() - alive > LOST_SECONDS:
-                break
-        await self.close("lost")
+        try:
+            while self.connection.connectionState not in ("failed", "closed"):
+                await asyncio.sleep(LOOK_SECONDS)
+                now = await self._packets()
+                if now > packets:
+                    packets, alive = now, loop.time()
+                    self._touched()
+                elif loop.time() - alive > LOST_SECONDS:
+                    break
+        finally:  # whatever aiortc's figures come to: nobody is left unwatched
+            await self.close("lost")
 
     async def _packets(self) -> int:
         """Packets that have come so far: sound, reports, messages; not ICE's own checks."""
@@ -371,10 +375,13 @@ class Show:
 
     Args:
         seat: its place in the engine.
+        messages_per_second: what the speaker may send over the data channel.
     """
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: Seat, messages_per_second: float) -> None:
         self.seat = seat
+        self._most = messages_per_second
+        self._rate = Bucket(messages_per_second, time.monotonic())
         self.speaker: Peer | None = None
         self.watchers: list[Peer] = []
         self._channel: RTCDataChannel | None = None
@@ -433,6 +440,11 @@ class Show:
         channel.on("message", self._obey)
 
     def _obey(self, message: str | bytes) -> None:
+        if not self._rate.allows(time.monotonic()):
+            if self.seat.closed is None:
+                self._tell(text("error", code="rate", message=f"more than {self._most:g} messages a second"))
+                self._start(self.end("rate"))
+            return
         try:
             command = parse(message if isinstance(message, str) else "")
         except ProtocolError as error:
@@ -456,7 +468,13 @@ class Show:
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("session %s: %s", self.seat.id, error)
+            self._start(self.end(f"error: {error}"))
 
 
 class WebRtcDoor:
@@ -464,12 +482,13 @@ class WebRtcDoor:
 
     Args:
         engine: draws.
-        policy: where the server is bound.
+        policy: where the server is bound, and its limits.
     """
 
     def __init__(self, engine: Engine, policy: Policy) -> None:
         self._engine = engine
         self._addresses = _addresses(policy.host)
+        self._messages_per_second = policy.limits.messages_per_second
         self._shows: dict[str, Show] = {}
         self._peers: dict[str, tuple[Peer, Show]] = {}
 
@@ -492,7 +511,7 @@ class WebRtcDoor:
         if not wish.speaks:
             raise OfferError(400, "sdp", "the offer sends no sound: to watch, post it to .../whep")
         seat = self._engine.open(avatar, SessionOptions("live", OPUS_RATE, 1, lookahead), "webrtc")
-        show = Show(seat)
+        show = Show(seat, self._messages_per_second)
         peer = Peer(wish, show.outlet(wish), seat.touch, self._over)
         show.begin(peer)
         self._shows[peer.id] = show
@@ -551,14 +570,15 @@ class WebRtcDoor:
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-def _routes(door: WebRtcDoor) -> APIRouter:
+def _routes(door: WebRtcDoor, seconds: float) -> APIRouter:
+    """``seconds``: in which an offer must come."""
     routes = APIRouter(tags=["webrtc"])
 
     @routes.post("/v1/avatars/{name}/whip", status_code=201, response_class=Response)
     async def whip(request: Request, name: str, lookahead: int | None = None) -> Response:
         """Speak: an SDP offer that sends sound; if it also receives, the avatar comes back on the same connection."""
         try:
-            return _created(*await door.speak(name, Wish(await _offer(request)), lookahead))
+            return _created(*await door.speak(name, Wish(await _offer(request, seconds)), lookahead))
         except OfferError as error:
             return _refused(error)
 
@@ -566,7 +586,7 @@ def _routes(door: WebRtcDoor) -> APIRouter:
     async def whep(request: Request, name: str, session: str | None = None) -> Response:
         """Watch what somebody makes this avatar say: ``session`` or the latest; 404 where there is none."""
         try:
-            answer = await door.watch(name, Wish(await _offer(request)), session)
+            answer = await door.watch(name, Wish(await _offer(request, seconds)), session)
         except OfferError as error:
             return _refused(error)
         if answer is None:
@@ -587,20 +607,30 @@ def _routes(door: WebRtcDoor) -> APIRouter:
     return routes
 
 
-async def _offer(request: Request) -> str:
-    """The body of ``request``.
+async def _offer(request: Request, seconds: float) -> str:
+    """The body of ``request``, which must come in so many seconds.
 
     Raises:
-        OfferError: it is no SDP, or too long.
+        OfferError: it is no SDP, too long, or does not come.
     """
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != SDP:
         raise OfferError(415, "sdp", f"send the SDP offer as {SDP}")
+    try:
+        async with asyncio.timeout(seconds):
+            return (await _body(request)).decode(errors="replace")
+    except TimeoutError as error:
+        raise OfferError(408, "stalled", f"the offer did not come in {seconds:g} s") from error
+    except ClientDisconnect as error:
+        raise OfferError(400, "cut_short", "the offer was broken off") from error
+
+
+async def _body(request: Request) -> bytes:
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > OFFER_BYTES:
             raise OfferError(413, "too_large", f"the offer is larger than {OFFER_BYTES} bytes")
-    return body.decode(errors="replace")
+    return body
 
 
 def _created(peer: str, sdp: str) -> Response:

@@ -12,42 +12,54 @@ import logging
 import sys
 from pathlib import Path
 
-import torch
-
 from lipwright.errors import LipwrightError
+from lipwright.runtimes.torch import library
 from lipwright.training.pack import Pack
-from lipwright.training.person import WEIGHTS, split, train_person
 
 
 def main() -> None:
     """Command line; exit code 1 and one line for anything a user can mend."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        torch = library()
+        _train(_options("cuda" if torch.cuda.is_available() else "cpu"))
+    except LipwrightError as error:
+        sys.exit(f"lipwright: {error}")
+
+
+def _options(device: str) -> argparse.Namespace:
+    """What was asked for; ``device`` where none was named."""
     parser = argparse.ArgumentParser(prog="python -m lipwright.training", description="Train from one packed file.")
     parser.add_argument("pack", type=Path, help="what `lipwright train AVATAR --pack` wrote")
     parser.add_argument("run", type=Path, help="folder for checkpoints and results")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=device)
     parser.add_argument("--width", default="full", choices=["full", "mobile"])
     parser.add_argument("--baselines", action="store_true", help="also train with plain L1: takes as long again")
     parser.add_argument(
         "--others", type=Path, nargs="*", default=[], help="packs of other films: wrong sounds to tell apart"
     )
     parser.add_argument("--parts", action="store_true", help="write the weights in parts of at most 16 MiB too")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
-        train_person(
-            Pack.load(options.pack),
-            options.run,
-            minutes=options.minutes,
-            device=options.device,
-            width=options.width,
-            baselines=options.baselines,
-            others=[Pack.load(other).features[0] for other in options.others],
-        )
-        if options.parts:
-            split(options.run / WEIGHTS)
-    except LipwrightError as error:
-        sys.exit(f"lipwright: {error}")
+    return parser.parse_args()
+
+
+def _train(options: argparse.Namespace) -> None:
+    # needs torch, whose absence is told before
+    from lipwright.training.person import PLAIN, WEIGHTS, split, train_person
+
+    train_person(
+        Pack.load(options.pack),
+        options.run,
+        minutes=options.minutes,
+        device=options.device,
+        width=options.width,
+        baselines=options.baselines,
+        others=[Pack.load(other).features[0] for other in options.others],
+    )
+    if options.parts:
+        split(options.run / WEIGHTS)
+    if options.parts and options.baselines:
+        split(options.run / PLAIN)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
+from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.generator import CHANNELS, Generator, Width
+from lipwright.runtimes.stored import stored_weights
 from lipwright.runtimes.torch import load_generator
 from lipwright.training.loop import MouthMap
 
@@ -32,8 +33,6 @@ _STEM = "inc.inconv.0.conv"
 _STEM_READERS = ("down1.maxpool_conv.0.double_conv.0.conv.0", "up5.conv.double_conv.0.conv.0")
 #: What only a generator that was not folded has.
 _UNFOLDED = ".running_mean"
-#: Behind the names of weights that are stored rounded.
-_ROUNDED = ".fp16"
 #: Ridge of the fit of the mouth map to what the ear says, as a share of the code's variance.
 _RIDGE = 0.1
 
@@ -49,25 +48,11 @@ def exported_weights(model: Path, ear_only: bool = False) -> Weights:
         AvatarError: the file is no generator that lipwright exported.
         MissingExtraError: onnx is not installed.
     """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-        from onnx import numpy_helper
-    except ImportError as error:
-        raise MissingExtraError("onnx", "train") from error
-    try:
-        graph = onnx.load(str(model)).graph
-    except (OSError, ValueError, DecodeError) as error:
-        raise AvatarError(f"{model} cannot be read as ONNX: {error}") from error
-    stored = {t.name.removesuffix(_ROUNDED): t for t in graph.initializer}
-    stored = {name: t for name, t in stored.items() if name.endswith((".weight", ".bias"))}
+    found = stored_weights(model)
+    stored = {name: values for name, values in found.items() if name.endswith((".weight", ".bias"))}
     if not any(name.startswith(EAR) for name in stored):
         raise AvatarError(f"{model} was not exported by lipwright: its weights have other names")
-    return {
-        name: numpy_helper.to_array(tensor).astype(np.float16)
-        for name, tensor in stored.items()
-        if name.startswith(EAR) or not ear_only
-    }
+    return {name: values.astype(np.float16) for name, values in stored.items() if name.startswith(EAR) or not ear_only}
 
 
 def whole_weights(weights: Path) -> dict[str, npt.NDArray[Any]]:

@@ -27,7 +27,6 @@ from lipwright.contract import (
 from lipwright.errors import AvatarError
 from lipwright.face import LIPS, MESH_POINTS, POSE_POINTS
 from lipwright.runtimes import open_runtime
-from lipwright.training.base import exported_weights, whole_weights
 from lipwright.training.disguise import disguise
 from lipwright.training.mouth import mouth_code
 from lipwright.training.pack import Pack
@@ -143,6 +142,9 @@ def _sound(path: Path, frames: int) -> FloatArray:
 # --- where to start -------------------------------------------------------------------------------------------------
 def base_weights(avatar: Avatar, base: Avatar | None) -> Mapping[str, npt.NDArray[Any]]:
     """The base's weights: its whole generator, or the presenter's ear, or nothing where that would not understand."""
+    # torch: the rest of this module is also used by `lipwright check`, which needs none
+    from lipwright.training.base import exported_weights, whole_weights
+
     bound = avatar.manifest.encoder.sha256
     if base is None:
         presenter = Avatar.open(builtin_avatar()) if builtin_avatar().is_dir() else None

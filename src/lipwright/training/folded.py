@@ -47,8 +47,8 @@ def unfolded(generator: Generator) -> Generator:
 def amplify(generator: Generator, rest: Tensor, gain: float) -> None:
     """From now on what the ear of a folded generator says beyond ``rest`` counts ``gain`` times; in place.
 
-    An ear that is unsure says the mean of its guesses, and the lips move too little. The audio map enters the picture by
-    one convolution, so the gain is a change of its weights: W (rest + gain (map - rest)).
+    An ear that is unsure says the mean of its guesses, and the lips move too little. The audio map enters the picture
+    by one convolution, so the gain is a change of its weights: W (rest + gain (map - rest)).
 
     Args:
         generator: without batch norms (`fold`).

@@ -6,6 +6,7 @@ The reference is never the frame that is scored: it is the training frame neares
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from lipwright import patch
 from lipwright.contract import ROI_SIZE, WINDOW_FUTURE, FloatArray, Rect, UInt8Array
 from lipwright.models.generator import Generator
 from lipwright.quality import MOUTH_MARGIN, lip_gap_correlation, mean_picture, psnr, sharpness_ratio, ssim
+from lipwright.runtimes.torch import load_generator
 from lipwright.training.data import Frames, References, to_tensor, windows
 from lipwright.training.pack import Pack
 from lipwright.training.sync import mouths
@@ -154,6 +156,16 @@ def mouth_box(lips: FloatArray) -> Rect:
     x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
     x2, y2 = np.ceil(np.minimum(high + margin, ROI_SIZE)).astype(int)
     return Rect(int(x1), int(y1), int(x2), int(y2))
+
+
+def draw_by(weights: Path, held: HeldOut) -> UInt8Array:
+    """[n, 320, 320, 3]: what the generator with these weights (``.pth``) makes of the held-out questions.
+
+    Raises:
+        AvatarError: the file is missing or damaged.
+        ContractError: it holds something else.
+    """
+    return draw(load_generator(weights).eval(), held, torch.device("cpu"))
 
 
 @torch.inference_mode()

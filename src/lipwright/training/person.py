@@ -31,6 +31,7 @@ from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
 from lipwright.training.base import base_width, is_whole, speak_like, take
+from lipwright.training.compiled import compile_in_place
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.held_out import HeldOut, Score, draw
 from lipwright.training.lessons import Teachers, drawing, listening, plainly, speaking
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 FEWEST_FRAMES, FEWEST_HELD = 150, 25
 
 WEIGHTS, FIGURES, SHEET, PLAN = "generator.pth", "training.json", "sheet.jpg", "plan.json"
+#: Weights of the generator that was trained plainly, where one was asked for.
+PLAIN = "plain.pth"
 #: Largest part of weights that travel in parts.
 PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
@@ -85,7 +88,8 @@ def train_person(
 
     Args:
         pack: the person.
-        folder: checkpoints and what comes of it: ``generator.pth``, ``training.json``, ``sheet.jpg``.
+        folder: checkpoints and what comes of it: ``generator.pth``, ``training.json``, ``sheet.jpg``, and with
+            ``baselines`` ``plain.pth``.
         minutes: time to be taken; steps are planned to fit, measured on this machine.
         device: ``cpu`` or ``cuda``.
         width: of the generator.
@@ -122,6 +126,7 @@ def train_person(
     scores |= held.baselines()
     if baselines:
         plain = _train_plainly(pack, sampler, plan, folder, device, clock)
+        _save_weights(plain, folder / PLAIN)
         scores["plain L1"] = held.score(draw(plain, held, trainer.device))
     if expert is not None:
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
@@ -164,8 +169,10 @@ def _settled(
     path = folder / PLAN
     if path.exists():
         begun = Plan.load(path)
-        if plan is None and begun.minutes != minutes:
-            log.warning("going on as begun, for %g minutes: remove %s to begin anew", begun.minutes, folder)
+        if plan is None and (begun.minutes != minutes or (begun.width != width and not is_whole(pack.base))):
+            log.warning(
+                "going on as begun, %s for %g minutes: remove %s to begin anew", begun.width, begun.minutes, folder
+            )
         return begun
     if plan is None:
         progress(Progress("measuring this machine", 0, minutes * 60))
@@ -250,6 +257,8 @@ def _train_generator(
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
     has_ear = _begin(student, pack, sampler, voices)
     trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
+    if plan.compiled:
+        compile_in_place(student.generator)
     watched = HeldOut(pack, plan.checked_frames)
     for phase in plan.phases:
         checks: Checks[Student] | None = None
@@ -315,6 +324,8 @@ def _train_plainly(pack: Pack, sampler: Sampler, plan: Plan, folder: Path, devic
     """The same network from nothing, by the plain mean of absolute differences."""
     torch.manual_seed(plan.seed)
     trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
+    if plan.compiled:
+        compile_in_place(trainer.student)
     for phase in _plain_phases(plan):
         trainer.run(phase, plainly(sampler, phase, trainer.device), lambda generator: generator)
     return trainer.average
@@ -396,8 +407,17 @@ def split(path: Path) -> list[Path]:
         part = path.with_name(f"{path.name}.{number:03d}")
         part.write_bytes(data[first : first + PART_BYTES])
         parts.append(part)
-    path.with_name(f"{path.name}.sha256").write_text(hashlib.sha256(data).hexdigest(), encoding="ascii")
+    _hash_file(path).write_text(hashlib.sha256(data).hexdigest(), encoding="ascii")
     return parts
+
+
+def travelled(path: Path) -> bool:
+    """Whether weights are there, whole or in parts."""
+    return path.exists() or _hash_file(path).exists()
+
+
+def _hash_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def joined(path: Path) -> Path:
@@ -409,7 +429,7 @@ def joined(path: Path) -> Path:
     if path.exists():
         return path
     parts = sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
-    hash_file = path.with_name(f"{path.name}.sha256")
+    hash_file = _hash_file(path)
     if not parts or not hash_file.exists():
         raise LipwrightError(f"{path.parent} holds no trained weights: let `python -m lipwright.training` finish there")
     data = b"".join(part.read_bytes() for part in parts)

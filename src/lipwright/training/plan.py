@@ -14,6 +14,7 @@ import torch
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
+from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
 from lipwright.training.lessons import Teachers, listening, speaking
 from lipwright.training.loop import LossOfStep, Phase, Student, Taught, Trainer
@@ -59,6 +60,8 @@ class Plan:
     threads: int
     """Of the processor; another number gives other last bits."""
     seed: int = 1
+    compiled: bool = False
+    """Whether the generator runs compiled (``training.compiled``) in the ``speak`` phases."""
 
     @property
     def seconds(self) -> float:
@@ -105,6 +108,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=6e-4),
     )
     costs = _measured(pack, sampler, phases, width, device) | {"expert": _measured_expert(pack, expert, device)}
+    compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, minutes * 60)
     seconds = minutes * 60 - (time.monotonic() - began)
     if seconds < _FEWEST * sum(costs.values()):
         raise LipwrightError(
@@ -125,6 +129,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         minutes=minutes,
         checkpoint_seconds=min(_CHECKPOINT[0], _CHECKPOINT[1] * minutes * 60),
         threads=torch.get_num_threads(),
+        compiled=compiled,
     )
 
 
@@ -145,6 +150,26 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
         loss = heard if sound else speaking(sampler, voices, phase, trainer.device, Teachers())
         costs[phase.name] = _second_step(trainer, phase, loss)
     return costs
+
+
+def _compile(
+    pack: Pack, sampler: Sampler, phase: Phase, width: Width, device: str, costs: dict[str, float], seconds: float
+) -> bool:
+    """Whether to compile the generator; the ``speak`` phases' ``costs`` are those of the compiled one afterwards."""
+    trainer = Trainer(Student(pack, width), Path(), device)
+    few = replace(phase, steps=2)
+    loss = speaking(sampler, SpeechSampler(own_speech(pack), seed=0), few, trainer.device, Teachers())
+    optimizer = trainer.optimizer(few, trainer.student)
+    speaks = [name for name in costs if name.startswith("speak")]
+    time_to_speak = seconds * sum(SHARES[name] for name in speaks)
+    each = compiled_seconds(
+        trainer.student.generator, lambda: trainer.learn(few, 0, loss, optimizer), costs[phase.name], time_to_speak
+    )
+    if each is None:
+        return False
+    quicker = each / costs[phase.name]
+    costs.update({name: costs[name] * quicker for name in speaks})
+    return True
 
 
 def _measured_expert(pack: Pack, planned: Phase, device: str) -> float:

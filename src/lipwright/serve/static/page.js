@@ -16,6 +16,11 @@ const IDLE_MS = 45_000;
 // A browser that wants a click before any sound does not say so: it just never begins.
 const RESUME_MS = 400;
 const STATS_MS = 1000;
+// A microphone whose connection was lost is connected again after these pauses; a server that starts anew takes seconds.
+const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000, 8000, 8000, 8000];
+const PASSING = new Set(["lost", "stopped", "gone", "full"]);
+// Fewer new pictures than this share of those that were due: the server has not the time for them.
+const FEW_PICTURES = 0.8;
 const TOKEN = "lipwright-token";
 const NO_MICROPHONE =
   "A browser gives the microphone to pages from https or from localhost only. Playing a sound file works here.";
@@ -34,6 +39,7 @@ const page = {
   busy: false,
   soundFor: { live: false, pushed: true },
   askedAt: 0,
+  told: { frames: 0, undrawn: 0 },
   timers: { stats: 0, idle: 0, push: 0 },
 };
 
@@ -55,10 +61,10 @@ function presence(state, text) {
 
 function showControls() {
   const live = page.mode === "live";
-  $("microphone").setAttribute("aria-pressed", String(live));
+  $("microphone").dataset.live = String(live);
   $("microphone-text").textContent = live ? "Stop the microphone" : "Speak";
   $("interrupt").disabled = !page.session;
-  $("stage").dataset.state = page.session ? "on" : "off";
+  if (!page.session) $("stage").dataset.state = "off";
   const kind = page.mode ?? "pushed";
   $("sound").checked = page.soundFor[kind];
   $("sound-note").hidden = !(live && !page.soundFor.live);
@@ -90,11 +96,26 @@ function showFigures(stats) {
   $("latency").textContent = server === undefined ? "–" : `${Math.round(server + network + playing)} ms`;
   $("fps").textContent = `${player.fps.toFixed(0)} fps`;
   $("dropped").textContent = String(player.dropped);
-  $("detail").textContent =
+  const parts =
     server === undefined
       ? `Look-ahead ${Math.round(session.ready.lookahead_ms)} ms`
       : `Server ${Math.round(server)} ms, of which look-ahead ${Math.round(session.ready.lookahead_ms)} · ` +
         `network ${Math.round(network)} · playback ${Math.round(playing)}`;
+  $("detail").textContent = hasTime(stats) ? parts : `${parts}. The server has not the time for all pictures now; the sound goes on.`;
+}
+
+/** Whether the server has drawn most of the pictures since it was asked last. */
+function hasTime({ frames, undrawn }) {
+  const due = frames - page.told.frames;
+  const drawn = due - (undrawn - page.told.undrawn);
+  page.told = { frames, undrawn };
+  return drawn >= FEW_PICTURES * due;
+}
+
+function forgetFigures() {
+  for (const name of ["latency", "fps", "dropped"]) $(name).textContent = "–";
+  $("detail").textContent = "";
+  page.told = { frames: 0, undrawn: 0 };
 }
 
 // --- avatars and token ------------------------------------------------------------------------------------------------
@@ -119,6 +140,7 @@ async function fetched(path) {
 async function loadAvatars() {
   try {
     const { avatars } = await (await fetched("/v1/avatars")).json();
+    if ($("token-form").contains(document.activeElement)) $("controls").focus();
     $("token-form").hidden = true;
     await Promise.all(avatars.map(loadPoster));
     showAvatars(avatars);
@@ -208,6 +230,7 @@ async function callUp(mode, channels) {
   page.mode = mode;
   page.session = session;
   page.player = new Player(context, $("picture"), session.ready, noH264);
+  page.player.onFirst = () => ($("stage").dataset.state = "on"); // until then the poster is better than nothing
   session.onSound = heard;
   session.onPicture = (header, data, stale) => page.player.picture(header, data, stale);
   session.onText = told;
@@ -248,8 +271,10 @@ function noH264() {
 }
 
 function ended(error) {
+  const stream = error && PASSING.has(error.code) ? page.microphone?.release() : null;
   hangUp();
-  if (error) complain(error);
+  if (stream) doing(() => speakAgain(stream));
+  else if (error) complain(error);
 }
 
 function hangUp() {
@@ -264,6 +289,7 @@ function hangUp() {
   presence("off", "Not connected");
   showControls();
   showProgress();
+  forgetFigures();
 }
 
 /** One thing at a time: buttons that are pressed again meanwhile do nothing, and errors are shown. */
@@ -286,13 +312,50 @@ async function doing(work) {
 async function speak() {
   const stream = await microphoneStream();
   try {
-    const session = await callUp("live", 1);
-    page.microphone = await listening(stream, session);
-    say(`The microphone is on, ${page.avatar.name} says what you say.`);
+    await speakInto(stream);
   } catch (error) {
-    for (const track of stream.getTracks()) track.stop();
+    stopTracks(stream);
     throw error;
   }
+}
+
+async function speakInto(stream) {
+  const session = await callUp("live", 1);
+  const microphone = await listening(stream, session);
+  if (page.session !== session) {
+    microphone.release();
+    throw new SessionError("lost", "The connection to the server was lost.");
+  }
+  page.microphone = microphone;
+  say(`The microphone is on, ${page.avatar.name} says what you say.`);
+}
+
+/** The connection was lost while somebody spoke: try to get another, until there is one or the microphone is stopped. */
+async function speakAgain(stream) {
+  const waiting = { stop: () => stopTracks(stream), release: () => stream };
+  say("The connection was lost. Trying again.");
+  for (const pause of PAUSES_MS) {
+    Object.assign(page, { microphone: waiting, mode: "live" });
+    presence("busy", "Connection lost. Trying again …");
+    showControls();
+    await later(pause);
+    if (page.microphone !== waiting) return;
+    page.microphone = null;
+    try {
+      await speakInto(stream);
+      return;
+    } catch (error) {
+      if (PASSING.has(error.code)) continue;
+      stopTracks(stream);
+      throw error;
+    }
+  }
+  stopTracks(stream);
+  throw new SessionError("gone", "The connection was lost, and the server does not come back. Is it still running?");
+}
+
+function stopTracks(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 async function microphoneStream() {
@@ -303,7 +366,8 @@ async function microphoneStream() {
   } catch (error) {
     const reasons = {
       NotAllowedError: "The microphone was not allowed. Allow it for this page, then try again.",
-      NotFoundError: "No microphone was found.",
+      NotFoundError: "No microphone was found. Connect one, then try again.",
+      NotReadableError: "The microphone cannot be opened. Another program may be using it.",
     };
     throw new Error(reasons[error.name] ?? `The microphone cannot be used: ${error.message}`);
   }
@@ -320,11 +384,18 @@ async function listening(stream, session) {
     $("level").style.setProperty("--level", Math.min(1, Math.sqrt(power) * 5).toFixed(2));
   };
   source.connect(capture);
+  const [track] = stream.getTracks();
+  track.onended = () => ended(new Error("The microphone is gone. Connect it again, then press Speak."));
   return {
     stop() {
+      stopTracks(this.release());
+    },
+    /** Let go of the stream, which stays on. */
+    release() {
       source.disconnect();
       capture.port.onmessage = null;
-      for (const track of stream.getTracks()) track.stop();
+      track.onended = null;
+      return stream;
     },
   };
 }

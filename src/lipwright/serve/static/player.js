@@ -86,6 +86,8 @@ export class Player {
     this.pictures = new Map();
     this.unwanted = new Set();
     this.shown = -1;
+    /** Called when the first picture is on the canvas. */
+    this.onFirst = () => {};
     this.drawn = [];
     /** Since the page was last brought to the front: the first frame shown, how many were, how many before were not. */
     this.first = null;
@@ -231,6 +233,7 @@ export class Player {
     const newest = Math.max(...due);
     this.painter.drawImage(this.pictures.get(newest), 0, 0, this.canvas.width, this.canvas.height);
     for (const sequence of due) this.#drop(sequence);
+    if (this.shown < 0) this.onFirst();
     this.shown = newest;
     this.first ??= newest;
     this.count += 1;

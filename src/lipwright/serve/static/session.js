@@ -5,6 +5,8 @@ const HEADER_BYTES = 24;
 const KIND = { sound: 1, jpeg: 2, h264: 3 };
 const FLAG = { speaking: 1, key: 2, last: 4 };
 const BYE = 1000;
+// A server that answers nothing for so long is not there.
+const PATIENCE_MS = 10_000;
 
 /**
  * @typedef {object} Header
@@ -88,13 +90,22 @@ export class Session {
     socket.binaryType = "arraybuffer";
     return new Promise((resolve, reject) => {
       let refusal = new SessionError("gone", "The server cannot be reached. Is it still running?");
+      const waiting = setTimeout(() => {
+        reject(refusal);
+        socket.close(BYE);
+      }, PATIENCE_MS);
       socket.onopen = () => socket.send(JSON.stringify({ type: "hello", version: VERSION, ...hello }));
       socket.onmessage = (event) => {
         const message = JSON.parse(event.data);
-        if (message.type === "ready") resolve(new Session(socket, message));
-        else if (message.type === "error") refusal = new SessionError(message.code, message.message);
+        if (message.type === "ready") {
+          clearTimeout(waiting);
+          resolve(new Session(socket, message));
+        } else if (message.type === "error") refusal = new SessionError(message.code, message.message);
       };
-      socket.onclose = () => reject(refusal);
+      socket.onclose = () => {
+        clearTimeout(waiting);
+        reject(refusal);
+      };
     });
   }
 

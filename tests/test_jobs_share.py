@@ -1,0 +1,109 @@
+"""Several films at once from networks that are loaded once: nobody waits for the others longer than his share."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+
+from avatars import make_avatar
+from lipwright.avatar import Avatar
+from lipwright.bench.growth import lasting
+from lipwright.render import Networks, networks, render
+from lipwright.runtimes import Runtime, open_runtime
+from lipwright.runtimes.choice import is_installed
+from lipwright.runtimes.openvino import OpenVinoRuntime
+from lipwright.trial import built_in_sound
+
+RUNTIME = "openvino" if is_installed("openvino") else "onnxruntime"
+LANES = 2
+FRAMES = 50
+#: Seconds of a call of the slowed generator: so much that all else is little beside it.
+CALL = 0.025
+
+
+class Slow:
+    """One request to a network, which takes its time as that of a real generator does, with a lane busy meanwhile."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def infer(self, inputs: Any) -> Any:
+        time.sleep(CALL)
+        return self._request.infer(inputs)
+
+
+@pytest.fixture(scope="module")
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    return make_avatar(tmp_path_factory.mktemp("share"))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lasting(built_in_sound(), FRAMES / 25, tmp_path_factory.mktemp("sound") / "sound.wav")
+
+
+@pytest.fixture
+def shared(avatar: Avatar) -> Networks:
+    """Two lanes, slowed down inside of them where the library lets us."""
+    opened = Networks.open(avatar, RUNTIME, lanes=LANES)
+    generator = opened.generator
+    if isinstance(generator, OpenVinoRuntime):
+        for request in [generator._requests.get() for _ in range(LANES)]:
+            generator._requests.put(Slow(request))
+    return opened
+
+
+def at_once(avatar: Avatar, sound: Path, shared: Networks, jobs: int) -> tuple[list[int], float]:
+    """Frames that each job has when the first is through, and frames a second of all together."""
+    done, began = [0] * jobs, Barrier(jobs + 1)
+    at_the_first: list[list[int]] = []
+
+    def work(job: int) -> None:
+        began.wait()
+        with closing(render(avatar, sound, networks=shared)) as frames:
+            for _ in frames:
+                done[job] += 1
+        at_the_first.append(list(done))
+
+    threads = [Thread(target=work, args=(job,)) for job in range(jobs)]
+    for thread in threads:
+        thread.start()
+    began.wait()
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    assert done == [FRAMES] * jobs
+    return at_the_first[0], FRAMES * jobs / (time.perf_counter() - begin)
+
+
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_each_job_gets_its_share(jobs: int, avatar: Avatar, sound: Path, shared: Networks) -> None:
+    shares, _ = at_once(avatar, sound, shared, jobs)
+    fair = sum(shares) / jobs
+    assert all(0.75 * fair <= share <= 1.25 * fair for share in shares), shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_together_they_are_as_fast_as_one(jobs: int, avatar: Avatar, sound: Path, shared: Networks) -> None:
+    pairs = [at_once(avatar, sound, shared, jobs)[1] / at_once(avatar, sound, shared, 1)[1] for _ in range(3)]
+    assert median(pairs) >= 0.9, pairs
+
+
+def test_the_networks_are_loaded_once(avatar: Avatar, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+
+    def noted(model: Path, *arguments: Any, **more: Any) -> Runtime:
+        loaded.append(model)
+        return open_runtime(model, *arguments, **more)
+
+    monkeypatch.setattr(networks, "open_runtime", noted)
+    shared = Networks.open(avatar, "onnxruntime", lanes=LANES)
+    at_once(avatar, sound, shared, 4)
+    assert loaded == [avatar.generator, avatar.encoder]

@@ -1,0 +1,239 @@
+"""Does a base pay? Quality on a person's held-out time against the number of samples, with and without it.
+
+    python -m tools.presenter.compare_base PACK.npz BASE --samples 2000 8000 32000 --out COMPARE/
+
+PACK is what ``lipwright train AVATAR --pack`` writes, BASE a generator (.pth, .onnx or an avatar). Each number of
+samples is a training of its own, from its first step to its last, once from what the pack brings (nothing, or the
+presenter's ear) and once from the base; both see the same samples. Resumable. Prints a table and writes
+COMPARE/compare.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lipwright.errors import LipwrightError
+from lipwright.models.generator import Width
+from lipwright.training.base import base_width, exported_weights, is_whole, whole_weights
+from lipwright.training.loop import Phase
+from lipwright.training.pack import Pack
+from lipwright.training.person import Progress, train_person
+from lipwright.training.plan import CHECKED_FRAMES, Plan
+from tools.presenter.train import PHASES
+from tools.presenter.train_base import claim
+
+log = logging.getLogger("compare")
+
+STARTS = ("scratch", "base")
+MEASURES = ("psnr", "ssim", "lip_gap_r", "sharpness")
+_BESIDE = ("nearest pose", "mean picture", "truth")
+#: Shares of the samples; the other phases need no pictures and are the same for every number of samples.
+_SHARES = {"draw": 0.25, "speak160": 0.40, "speak320": 0.35}
+_LISTEN, _EXPERT = 600, Phase("expert", size=0, batch=64, steps=600, rate=2e-3)
+_CHECKS = 4
+#: Steps are counted here and not minutes: no step may seem too slow. Seconds.
+_UNLIMITED = 1e5
+#: What a step costs beside one of 320 x 320, for the progress.
+_COSTS = {"expert": 0.2, "draw": 0.5, "listen": 0.4, "speak160": 0.5, "speak320": 1.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training and what came of it on held-out time."""
+
+    start: str
+    samples: int
+    began_from: str
+    """``none``, ``ear`` or ``whole generator``."""
+    psnr: float | None
+    ssim: float | None
+    lip_gap_r: float | None
+    sharpness: float | None
+
+
+def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase] = PHASES) -> Plan:
+    """A training that looks at ``samples`` pictures; ``held``: how many held-out frames there are."""
+    steps = {name: max(round(samples * share), 1) for name, share in _SHARES.items()}
+    fitted = [replace(p, steps=math.ceil(steps[p.name] / p.batch) if p.name in steps else _LISTEN) for p in phases]
+    return Plan(
+        width=width,
+        expert=_EXPERT,
+        phases=tuple(fitted),
+        costs={name: _UNLIMITED * cost for name, cost in _COSTS.items()},
+        checks=_CHECKS,
+        checked_frames=min(CHECKED_FRAMES, held),
+        minutes=0,
+        checkpoint_seconds=120,
+        threads=torch.get_num_threads(),
+    )
+
+
+def generator_file(base: Path) -> Path:
+    """The file of a base: itself, or the generator of an avatar.
+
+    Raises:
+        LipwrightError: there is none.
+    """
+    if not base.is_dir():
+        return base
+    from lipwright.avatar import Avatar  # a bare machine compares without what avatars need
+
+    found = Avatar.open(base).generator
+    if found is None:
+        raise LipwrightError(f"{base} has no generator: give one that was trained")
+    return found
+
+
+def base_weights(file: Path) -> Mapping[str, npt.NDArray[Any]]:
+    """Its weights, by name."""
+    return whole_weights(file) if file.suffix == ".pth" else exported_weights(file)
+
+
+def compare(
+    pack: Pack,
+    base: Mapping[str, npt.NDArray[Any]],
+    samples: Sequence[int],
+    out: Path,
+    device: str,
+    plan: Callable[[int, Width, int], Plan] = plan_for,
+) -> tuple[list[Row], dict[str, Any]]:
+    """Train for every number of samples from both starts; what is done already is read.
+
+    Returns:
+        The rows, and the scores of what costs nothing and of the truth.
+
+    Raises:
+        LipwrightError: the pack begins from a whole generator already, or is too little to learn from.
+    """
+    if is_whole(pack.base):
+        raise LipwrightError("the pack begins from a whole generator itself: write it without --base")
+    width, rows, beside = base_width(base), [], dict[str, Any]()
+    for count in sorted(samples):
+        for start in STARTS:
+            begun = pack if start == "scratch" else replace(pack, base=base)
+            asked = plan(count, width, len(pack.held_frames()))
+            scores = train_person(
+                begun, out / f"{start}{count}", device=device, plan=asked, progress=_Teller(f"{start} {count}")
+            )
+            own = scores["scores"]["own sound"]
+            rows.append(Row(start, count, scores["base"], **{name: own[name] for name in MEASURES}))
+            beside = {name: scores["scores"][name] for name in _BESIDE}
+            log.info("%s, %d samples: %s", start, count, own)
+    return rows, beside
+
+
+class _Teller:
+    """Says how far a training is, ten times."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._told = name, -1
+
+    def __call__(self, progress: Progress) -> None:
+        tenth = int(10 * progress.done / progress.total)
+        if tenth > self._told:
+            self._told = tenth
+            log.info("%s: %d %%, %s", self._name, 10 * tenth, progress.step)
+
+
+def needed(rows: Sequence[Row], measure: str) -> dict[str, float | bool | None]:
+    """How many samples from the base do as well as the most samples from scratch.
+
+    Between two numbers of samples the logarithm is interpolated.
+
+    Returns:
+        ``scratch`` samples and the ``score`` they reach; ``base`` samples that reach it (None: not reached) and their
+        ``share``; ``at_most``: the fewest that were tried reach it already.
+    """
+    scratch, base = ([r for r in rows if r.start == start and getattr(r, measure) is not None] for start in STARTS)
+    if not scratch or not base:
+        return {"scratch": None, "score": None, "base": None, "share": None, "at_most": False}
+    most = max(scratch, key=lambda row: row.samples)
+    aim, points = float(getattr(most, measure)), sorted((r.samples, float(getattr(r, measure))) for r in base)
+    found: float | None = None
+    if points[0][1] >= aim:
+        found = points[0][0]
+    for (a, low), (b, high) in pairwise(points):
+        if found is None and high >= aim:
+            found = float(np.exp(np.interp(aim, [low, high], np.log([a, b]))))
+    share = None if found is None else found / most.samples
+    return {"scratch": most.samples, "score": aim, "base": found, "share": share, "at_most": points[0][1] >= aim}
+
+
+def table(rows: Sequence[Row], beside: Mapping[str, Mapping[str, float | None]]) -> str:
+    """The rows, and below them what costs nothing, in Markdown."""
+    lines = ["| start | samples | PSNR dB | SSIM | lip-gap r | sharpness |", "|---|---|---|---|---|---|"]
+    lines += [f"| {r.start} ({r.began_from}) | {r.samples} | " + _cells(asdict(r)) for r in rows]
+    lines += [f"| {name} | - | " + _cells(score) for name, score in beside.items()]
+    return "\n".join(lines)
+
+
+def _cells(values: Mapping[str, Any]) -> str:
+    texts = ["-" if values[m] is None else f"{values[m]:.{1 if m == 'psnr' else 3}f}" for m in MEASURES]
+    return " | ".join(texts) + " |"
+
+
+def verdict(measure: str, found: Mapping[str, float | bool | None]) -> str:
+    """One sentence about one measure."""
+    if found["scratch"] is None:
+        return f"{measure}: not measurable on this film"
+    said = f"{measure} {found['score']:.3f}, from scratch with {found['scratch']} samples: "
+    if found["base"] is None:
+        return said + "not reached from the base"
+    at_most = "at most " if found["at_most"] else ""
+    return said + f"from the base with {at_most}{found['base']:.0f}, {at_most}{found['share']:.2f} of them"
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LipwrightError(f"{path} cannot be read: {error}") from error
+
+
+def _run(options: argparse.Namespace) -> None:
+    file = generator_file(options.base)
+    asked = {"pack": _digest(options.pack), "base": _digest(file), "device": options.device}
+    claim(options.out, asked)
+    rows, beside = compare(Pack.load(options.pack), base_weights(file), options.samples, options.out, options.device)
+    found = {measure: needed(rows, measure) for measure in MEASURES}
+    result = asked | {"rows": [asdict(row) for row in rows], "beside": beside, "needed": found}
+    part = options.out / "compare.part"
+    part.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    part.replace(options.out / "compare.json")
+    print("\n".join([table(rows, beside), "", *(verdict(measure, each) for measure, each in found.items())]))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("pack", type=Path, help="what `lipwright train AVATAR --pack` wrote")
+    parser.add_argument("base", type=Path, help="generator.pth, generator.onnx or an avatar")
+    parser.add_argument("--samples", type=int, nargs="+", default=[2_000, 8_000, 32_000])
+    parser.add_argument("--out", type=Path, default=Path("COMPARE"), help="folder for the trainings and compare.json")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        _run(options)
+    except LipwrightError as error:
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; call it again to go on") from None
+
+
+if __name__ == "__main__":
+    main()
