@@ -175,8 +175,8 @@ def at_rate(fps: Fraction, **how: Any) -> Callable[[Path], Path]:
 
 
 def at_uneven_times(path: Path) -> Path:
-    """As a telephone does in the dark: now 40 pictures a second, now 10."""
-    times = [Fraction(k, 40) for k in range(20)] + [Fraction(1, 2) + Fraction(k, 10) for k in range(5)]
+    """As a telephone does in the dark: now 40 pictures a second, now 15."""
+    times = [Fraction(k, 40) for k in range(20)] + [Fraction(1, 2) + Fraction(k, 15) for k in range(7)]
     return write_film(path, map(talking, times), 30, times=times, samples=speech(FRAMES)[:, None])
 
 

@@ -272,13 +272,18 @@ def test_the_gain_moves_the_mouth_further_from_rest_and_leaves_rest_alone() -> N
     torch.manual_seed(4)
     generator = Generator("mobile").eval()
     fold(generator)
-    image, loud = torch.rand(1, 6, 160, 160), torch.randn(1, CHANNELS["mobile"][-1], 1, 1).expand(-1, -1, 5, 5)
-    rest = torch.randn(CHANNELS["mobile"][-1])
-    quiet = rest[None, :, None, None].expand(-1, -1, 5, 5)
-    further = quiet + 1.5 * (loud - quiet)
+    entry = generator.get_submodule("fuse_conv.0.double_conv.0.conv.0")
+    channels = CHANNELS["mobile"][-1]
+    picture, rest, loud = torch.randn(1, channels, 10, 10), torch.randn(channels), torch.randn(1, channels, 10, 10)
+    quiet = rest[None, :, None, None].expand_as(loud)
+
+    def heard(sound: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = entry(torch.cat([picture, sound], dim=1))
+        return made
+
     with torch.no_grad():
-        before, wished = generator.draw(image, quiet), generator.draw(image, further)
+        before, wished = heard(quiet), heard(quiet + 1.5 * (loud - quiet))
         amplify(generator, rest, 1.5)
-        torch.testing.assert_close(generator.draw(image, quiet), before, atol=1e-5, rtol=0)
-        torch.testing.assert_close(generator.draw(image, loud), wished, atol=1e-5, rtol=0)
-    assert float((wished - before).abs().max()) > 1e-3
+        torch.testing.assert_close(heard(quiet), before, atol=1e-4, rtol=0)
+        torch.testing.assert_close(heard(loud), wished, atol=1e-4, rtol=0)
+    assert float((wished - before).abs().mean()) > 0.1

@@ -46,7 +46,7 @@ class Stop:
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._number is None:  # a second one must not disturb the removal of what is half done
             self._number = number
-            say("stopped; what was not finished is removed")
+            say("stopped; what can go on is kept, the rest is removed")
             self.leave_if_asked()
 
 

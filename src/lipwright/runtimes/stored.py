@@ -5,7 +5,8 @@
   a quarter of the size. Weights with too few values in a channel are stored as f16: their steps would cost what the
   bytes save.
 
-onnxruntime and OpenVINO compute both once, when they load the file: nothing of it is left in what they run.
+onnxruntime computes both once, when it loads the file; `runtimes.openvino` does it before OpenVINO loads it. Nothing of
+it is left in what they run.
 """
 
 from __future__ import annotations
