@@ -61,7 +61,8 @@ def test_the_sheet_of_the_demo(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "docs").mkdir()
     write_film(tmp_path / "out" / "demo.mp4", pictures(24), 25)
-    run(line, tmp_path, {"tools/sheet.py": str(ROOT / "tools" / "sheet.py"), "440,200,860,560": "40,40,360,360"})
+    box = line.words[line.words.index("--box") + 1]
+    run(line, tmp_path, {"tools/sheet.py": str(ROOT / "tools" / "sheet.py"), box: "40,40,360,360"})
     assert (tmp_path / "docs" / "demo_sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
