@@ -22,6 +22,8 @@ from tools.load.process import Holdings, Server
 
 #: Clients that are watched meanwhile. They listen and say nothing, so that they cost one drawing all together.
 WATCHERS = 2
+#: What a fault that is over at once would do to others is seen in the frames behind it.
+AFTERWARDS_SECONDS = 0.5
 #: Connections that are left half open, and pieces of garbage of each kind.
 HALF_OPEN = 90
 PIECES = 200
@@ -74,6 +76,7 @@ async def suffer(server: Server, place: Place, fault: Fault) -> Outcome:
         for watcher in watchers:
             watcher.take()
         freed, answers = await fault(server, place)
+        await asyncio.sleep(AFTERWARDS_SECONDS)
         seen = [watcher.take() for watcher in watchers]
         after = await asyncio.to_thread(server.settled)
     frames = sum(len(one.sequences) for one in seen)
