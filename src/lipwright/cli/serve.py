@@ -13,7 +13,7 @@ from lipwright.cli.app import app, open_avatar
 from lipwright.cli.credentials import IHaveConsent, NoCredentials, SignCert, SignKey, disclosure_of, warn_of
 from lipwright.cli.options import BorderName, Debug, Lookahead, PrecisionName, QualityName, RuntimeName, Verbose
 from lipwright.cli.process import say
-from lipwright.contract import FPS, WINDOW_FUTURE
+from lipwright.contract import FPS
 from lipwright.errors import LipwrightError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lipwright.serve.http import Attach, Door
     from lipwright.serve.safety import Policy
 
+#: The least that keeps the mouth's LMD and closed-lip recall within 3 % of all seven (docs/serving.md, "Look-ahead").
+_LOOKAHEAD = 1
 #: The modules that the doors need and the distributions that bring them, by extra.
 _NEEDED = {
     "serve": {"fastapi": "fastapi", "uvicorn": "uvicorn", "websockets": "websockets"},
@@ -47,7 +49,7 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Listen for gRPC too.")] = None,
     tls_cert: Certificate = None,
     tls_key: Key = None,
-    lookahead: Lookahead = WINDOW_FUTURE,
+    lookahead: Lookahead = _LOOKAHEAD,
     sessions: Annotated[int | None, typer.Option(min=1, help="Sessions to hold; else as many as are measured.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Further name that the server answers to.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option(help="Further page that may use it, https://...")] = None,
