@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from lipwright import patch
-from lipwright.audio.window import FeatureWindow
+from lipwright.audio.window import feature_windows
 from lipwright.contract import FloatArray, Rect
 from lipwright.runtimes import Precision, open_runtime
 from lipwright.runtimes.torch import TorchRuntime, library
@@ -66,8 +66,7 @@ class Row:
 
 def questions(avatar: Path, count: int) -> tuple[FloatArray, FloatArray]:
     """Pictures [count, 6, 320, 320] and windows [count, 32, 16, 16] of an avatar's first usable frames and features."""
-    window = FeatureWindow()
-    windows = np.concatenate([window.push(np.load(avatar / FEATURES)), window.flush()])
+    windows = feature_windows(np.load(avatar / FEATURES))
     film = cv2.VideoCapture(str(avatar / FILM))
     images: list[FloatArray] = []
     for row in np.load(avatar / RECTS):

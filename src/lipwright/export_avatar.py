@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright import patch
-from lipwright.audio.decode import SoundReader, ToNetwork
-from lipwright.audio.mel import MelStream
-from lipwright.audio.window import FeatureWindow
+from lipwright.audio.decode import hear
+from lipwright.audio.mel import mel_slices
+from lipwright.audio.window import feature_windows
 from lipwright.avatar import ENCODER, FAST_GENERATOR, GENERATOR, Avatar, ModelRecord, Parity
 from lipwright.contract import FloatArray
 from lipwright.errors import AvatarError, ContractError
@@ -141,14 +141,8 @@ def _evenly(count: int) -> npt.NDArray[np.int64]:
 
 def _demo_mels(avatar: Avatar) -> FloatArray:
     """[N, 1, 80, 16] of the built-in sentences: what an encoder hears."""
-    mel = MelStream(avatar.manifest.encoder.alignment.to_contract())
-    with (
-        resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as path,
-        SoundReader(path) as sound,
-    ):
-        network = ToNetwork(sound.rate, sound.channels)
-        heard = [*map(network.push, sound), network.flush()]
-    return np.concatenate([mel.push(np.concatenate(heard)), mel.flush()])
+    with resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as path:
+        return mel_slices(hear(path), avatar.manifest.encoder.alignment.to_contract())
 
 
 def _windows(avatar: Avatar, encoder: Path | None, mels: FloatArray) -> FloatArray:
@@ -161,8 +155,7 @@ def _windows(avatar: Avatar, encoder: Path | None, mels: FloatArray) -> FloatArr
                 "import it again with --audio-encoder FILE"
             )
         features = open_runtime(encoder, "encoder").run(mels)
-    window = FeatureWindow(avatar.manifest.window.padding)
-    return np.concatenate([window.push(features), window.flush()])
+    return feature_windows(features, avatar.manifest.window.padding)
 
 
 def _asked(avatar: Avatar, windows: FloatArray) -> tuple[FloatArray, FloatArray]:

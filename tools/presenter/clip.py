@@ -18,6 +18,7 @@ from lipwright.audio.decode import SoundReader
 from lipwright.contract import FPS, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.video import VideoWriter
+from tools.presenter.ending import in_a_sentence
 from tools.presenter.figure import Figure
 from tools.presenter.head import HeadModel
 from tools.presenter.render import STAMP, find_frame, parse_frames
@@ -92,10 +93,8 @@ def main() -> None:
     parser.add_argument("--frames", default=":", help="A:B, B not included; default: all")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with in_a_sentence():
         truth = make_clip(options.head, options.script, options.parts, options.out, options.crf, options.frames)
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
     log.info("%s: %d frames, lip gap up to %.2f cm", options.out, len(truth.lip_gap), truth.lip_gap.max())
 
 

@@ -32,6 +32,7 @@ from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
 from lipwright.training.plan import CHECKED_FRAMES, Plan
+from tools.presenter.ending import in_a_sentence
 from tools.presenter.train import PHASES
 from tools.presenter.train_base import claim
 
@@ -227,12 +228,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with in_a_sentence():
         _run(options)
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; call it again to go on") from None
 
 
 if __name__ == "__main__":

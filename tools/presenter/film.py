@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright import patch
-from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.decode import hear
 from lipwright.contract import BORDER, CROP_SIZE, ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.video import VideoReader
 from tools.speech.articulation import tracks
@@ -80,9 +80,7 @@ class Film:
 
     def sound(self) -> FloatArray:
         """[n] 16 kHz mono."""
-        with SoundReader(self.path) as reader:
-            network = ToNetwork(reader.rate, reader.channels)
-            return np.concatenate([*(network.push(chunk) for chunk in reader), network.flush()])
+        return hear(self.path)
 
 
 def _smooth(values: FloatArray, sigma: float) -> FloatArray:

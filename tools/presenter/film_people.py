@@ -22,6 +22,7 @@ from lipwright import patch
 from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.training.pack import Pack
+from tools.presenter.ending import in_a_sentence
 from tools.presenter.render import find_frame, render
 
 log = logging.getLogger("film")
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with in_a_sentence():
         scripts = scripts_of(options.people)
         chosen = scripts[options.first :][: options.count]
         if not chosen:
@@ -154,10 +155,6 @@ def main() -> None:
             log.info("%s, %d of %d: %.1f MB", packs[-1], number, len(chosen), packs[-1].stat().st_size / 1e6)
         largest = max(path.stat().st_size for path in packs)
         log.info("%d packs; %d at a time fit into %d MiB", len(packs), _PIECE // largest, _PIECE // 2**20)
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; call it again to go on") from None
 
 
 if __name__ == "__main__":

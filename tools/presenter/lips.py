@@ -24,7 +24,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.decode import hear
 from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar
 from lipwright.avatar.films import encode
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality, UInt8Array
@@ -38,7 +38,6 @@ log = logging.getLogger("lips")
 Gaps = npt.NDArray[np.float64]
 
 NOISE_DB = -50
-_WHOLE_SECONDS = 3600
 """More than any built-in sound has."""
 
 
@@ -69,7 +68,7 @@ def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) 
 def speaking_twin(avatar: Avatar, networks: Networks, folder: Path) -> Avatar:
     """The same avatar in ``folder``, but its template speaks: the demo, from its middle on, drawn onto it."""
     count = avatar.frame_count
-    demo = read_mono(builtin_avatar().parent / "demo.flac", _WHOLE_SECONDS)
+    demo = hear(builtin_avatar().parent / "demo.flac")[:, None]
     said = np.roll(demo, -(len(demo) // 2), axis=0)[: count * SAMPLES_PER_FRAME]
     film = folder / "speaking.mp4"
     with Renderer(avatar, SAMPLE_RATE, 1, networks=networks) as renderer:
@@ -123,15 +122,7 @@ def walked(own: Gaps, start: int, frames: int) -> Gaps:
 
 def read_mono(path: Path, seconds: float) -> FloatArray:
     """[n, 1] at 16 kHz: the first ``seconds`` of a sound file."""
-    wanted = round(seconds * SAMPLE_RATE)
-    heard = np.empty(0, np.float32)
-    with SoundReader(path) as reader:
-        network = ToNetwork(reader.rate, reader.channels)
-        for chunk in reader:
-            heard = np.concatenate([heard, network.push(chunk)])
-            if len(heard) >= wanted:
-                return heard[:wanted, None]
-    return np.concatenate([heard, network.flush()])[:wanted, None]
+    return hear(path)[: round(seconds * SAMPLE_RATE), None]
 
 
 def measure(avatar: Avatar, networks: Networks, sounds: list[Path], seconds: float) -> dict[str, dict[str, float]]:

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.audio.mel import MelStream
+from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, builtin_avatar
 from lipwright.contract import FPS, Alignment, FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.runtimes import open_runtime
 from lipwright.training.disguise import disguise
 from tools.presenter.animation import perform
+from tools.presenter.ending import in_a_sentence
 from tools.presenter.figure import Figure
 from tools.presenter.film import LIPS, STILL, Film
 from tools.presenter.film_people import Known
@@ -80,8 +81,7 @@ def hearing(avatar: Avatar) -> Hear:
 
 
 def _features(run: Callable[[FloatArray], FloatArray], alignment: Alignment, samples: FloatArray) -> FloatArray:
-    stream = MelStream(alignment)
-    slices = np.concatenate([stream.push(samples), stream.flush()])
+    slices = mel_slices(samples, alignment)
     return np.concatenate([run(slices[k : k + _SLICES]) for k in range(0, len(slices), _SLICES)])
 
 
@@ -158,12 +158,10 @@ def main() -> None:
     parser.add_argument("--avatar", type=Path, default=builtin_avatar(), help="whose audio encoder shall be understood")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with in_a_sentence():
         hear, head = hearing(Avatar.open(options.avatar)), HeadModel.load(options.head)
         people = range(options.people)
         make_people(head, options.out, people, options.seconds, options.seed, options.versions, hear)
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
     size = sum(path.stat().st_size for path in options.out.iterdir())
     log.info("%s: %d people, %.1f MB", options.out, options.people, size / 1e6)
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lipwright.audio.mel import MelStream
+from lipwright.audio.mel import mel_slices
 from lipwright.contract import FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.training.disguise import disguise
@@ -31,8 +31,7 @@ HELD_OUT = 5
 
 def features(encoder: AudioEncoder, samples: FloatArray) -> FloatArray:
     """[N, 512] features of 16 kHz mono sound, whole."""
-    stream = MelStream()
-    slices = np.concatenate([stream.push(samples), stream.flush()])
+    slices = mel_slices(samples)
     with torch.inference_mode():
         return np.concatenate(
             [encoder(torch.from_numpy(s)).numpy() for s in np.array_split(slices, len(slices) // 256 + 1)]

@@ -25,6 +25,7 @@ import numpy as np
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
 from tools.presenter import gl
+from tools.presenter.ending import in_a_sentence
 from tools.presenter.head import HeadModel
 from tools.presenter.lens import develop
 from tools.presenter.painter import Painter
@@ -158,13 +159,9 @@ def main() -> None:
     parser.add_argument("--format", choices=sorted(FORMATS), default="png")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with in_a_sentence():
         frames = parse_frames(options.frames, Script.load(options.script).frames)
         render(options.head, options.script, options.out, frames, options.processes, options.format)
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; call it again to go on") from None
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from lipwright.contract import WINDOW_FUTURE, WINDOW_PAST, WINDOW_SIZE
 from lipwright.models.generator import Generator
 from lipwright.training.data import Sampler, windows
 from lipwright.training.folded import amplify, fold, unfolded
-from lipwright.training.lessons import Teachers, drawing, listening, speaking
-from lipwright.training.loop import Phase, Student, Trainer
+from lipwright.training.lessons import ear, learner, lesson
+from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
 from lipwright.training.speech import Speech, SpeechSampler
 
@@ -41,8 +41,6 @@ PHASES = (
     Phase("speak320", size=320, batch=4, steps=1200, rate=6e-4),
 )
 
-#: What has learnt already, and has no batch norms to catch it, learns at this share of the rate.
-_GENTLE = 0.5
 #: A mouth whose code changes less than this in a whole window rests; so many such windows are listened to.
 _STILL, _RESTS = 1e-3, 64
 
@@ -56,8 +54,14 @@ def plan(scale: float, steps: list[str]) -> list[Phase]:
 
 
 def begin_from(student: Student, checkpoint: Path) -> None:
-    """Take the averaged weights of a checkpoint, not its optimizer, and go on without batch norms."""
-    student.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
+    """Take the averaged weights of a checkpoint, not its optimizer, and go on without batch norms.
+
+    A checkpoint of a training that itself began from a base has none any more.
+    """
+    average = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
+    if not any(name.endswith(".running_mean") for name in average):
+        fold(student.generator)
+    student.load_state_dict(average)
     fold(student.generator)
 
 
@@ -80,18 +84,13 @@ def finished(generator: Generator, pack: Pack, gain: float) -> Generator:
     return unfolded(generator)
 
 
-def run(trainer: Trainer[Student], phases: list[Phase], pack: Pack, speech: SpeechSampler) -> None:
-    """All phases, one after the other."""
+def run(trainer: Trainer[Student], phases: list[Phase], pack: Pack, speech: SpeechSampler, has_ear: bool) -> None:
+    """All phases, one after the other; an ear that can hear already is held back while the picture half learns."""
     sampler = Sampler(pack, pack.training_frames(), seed=1)
     for phase in phases:
-        if phase.name == "draw":
-            trainer.run(phase, drawing(sampler, phase, trainer.device), lambda student: student)
-        elif phase.name == "listen":
-            ear = listening(speech, phase, trainer.device)
-            trainer.run(phase, ear, lambda student: student.generator.audio_model)
-        else:
-            both = speaking(sampler, speech, phase, trainer.device, Teachers())
-            trainer.run(phase, both, lambda student: student.generator)
+        slow = ear if has_ear and phase.name.startswith("speak") else None
+        loss = lesson(phase, sampler, speech, trainer.device)
+        trainer.run(phase, loss, learner(phase), slow=slow)
 
 
 def parse() -> argparse.Namespace:
@@ -121,12 +120,10 @@ def main() -> None:
     phases = plan(options.scale, options.steps)
     if options.base:
         begin_from(student, options.base)
-        phases = [replace(phase, rate=phase.rate * _GENTLE) for phase in phases]
+        phases = [phase.gentle() for phase in phases]
     trainer = Trainer(student, options.out, options.device)
-    run(trainer, phases, pack, speech)
-    part = options.out / "generator.part"
-    torch.save(finished(trainer.average.generator, pack, options.gain).state_dict(), part)
-    part.replace(options.out / "generator.pth")
+    run(trainer, phases, pack, speech, has_ear=options.base is not None)
+    save_weights(finished(trainer.average.generator, pack, options.gain), options.out / "generator.pth")
     record = {
         "width": options.width,
         "base": options.base and str(options.base),

@@ -23,11 +23,12 @@ import torch
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.training.held_out import HeldOut, Score, draw
-from lipwright.training.lessons import Teachers, drawing, listening, speaking
-from lipwright.training.loop import MouthMap, Phase, Student, Trainer
+from lipwright.training.lessons import learner, lesson
+from lipwright.training.loop import MouthMap, Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
 from lipwright.training.speech import Speech, SpeechSampler
 from tools.presenter.crowd import CrowdSampler, mouth_scale, open_kept, wholly
+from tools.presenter.ending import in_a_sentence
 
 log = logging.getLogger("base")
 
@@ -72,17 +73,8 @@ def train_base(
     sampler, voices = CrowdSampler(packs, seed=1), SpeechSampler(speech, seed=2)
     trainer = Trainer(crowd_student(packs, width), run, device)
     for phase in phases:
-        if phase.name == "draw":
-            trainer.run(phase, drawing(sampler, phase, trainer.device), lambda student: student)
-        elif phase.name == "listen":
-            ear = listening(voices, phase, trainer.device)
-            trainer.run(phase, ear, lambda student: student.generator.audio_model)
-        else:
-            both = speaking(sampler, voices, phase, trainer.device, Teachers())
-            trainer.run(phase, both, lambda student: student.generator)
-    part = run / "generator.part"
-    torch.save(trainer.average.generator.state_dict(), part)
-    part.replace(run / WEIGHTS)
+        trainer.run(phase, lesson(phase, sampler, voices, trainer.device), learner(phase))
+    save_weights(trainer.average.generator, run / WEIGHTS)
     return trainer.average.generator
 
 
@@ -185,12 +177,8 @@ def _run(options: argparse.Namespace) -> None:
 def main() -> None:
     """Command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    try:
+    with in_a_sentence():
         _run(_options())
-    except LipwrightError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; call it again to go on") from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lipwright.avatar.storage import existing, sha256
-from lipwright.contract import FPS, NO_RECT, Rect, UInt8Array
+from lipwright.contract import FPS, NO_RECT, Quality, Rect, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.runtimes import open_runtime
 from lipwright.video import VideoReader
@@ -29,7 +30,9 @@ SWAPPED_RATIO = 1.1
 def problems(avatar: Avatar) -> list[str]:
     """Every problem of ``avatar`` in a sentence; a check that fails does not stop the others."""
     found = _wrong_hashes(avatar)
-    for check in (_read_features, _read_landmarks, _open_generator, _open_fast, _open_encoder, _check_film):
+    checks: list[Callable[[Avatar], None]] = [_read_features, _read_landmarks]
+    checks += [partial(_open_generator, quality=quality) for quality in avatar.qualities]
+    for check in (*checks, _open_encoder, _check_film):
         found += _complaint(check, avatar)
     return found
 
@@ -61,19 +64,10 @@ def _read_landmarks(avatar: Avatar) -> None:
         raise AvatarError(f"{avatar.path}: landmarks.npy holds infinite values, first in frame {frame}")
 
 
-def _open_generator(avatar: Avatar) -> None:
-    if "full" in avatar.qualities:
-        _open_drawing(avatar.at("full"))
-
-
-def _open_fast(avatar: Avatar) -> None:
-    if "fast" in avatar.qualities:
-        _open_drawing(avatar.at("fast"))
-
-
-def _open_drawing(avatar: Avatar) -> None:
-    if avatar.generator is not None:
-        check_network(avatar.generator, "generator")
+def _open_generator(avatar: Avatar, quality: Quality) -> None:
+    model = avatar.at(quality).generator
+    if model is not None:
+        check_network(model, "generator")
 
 
 def _open_encoder(avatar: Avatar) -> None:

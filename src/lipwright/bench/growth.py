@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from lipwright.audio.decode import SoundReader, ToNetwork
+from lipwright.audio.decode import hear
 from lipwright.avatar import RECTS, TEMPLATE, Avatar, Sizes
 from lipwright.avatar.films import encode
 from lipwright.contract import SAMPLE_RATE, UInt8Array
@@ -29,10 +29,7 @@ JOBS = (1, 2, 4, 8)
 
 def lasting(sound: Path, seconds: float, out: Path) -> Path:
     """The sound again and again until it lasts so long, 16 kHz mono 16 bit."""
-    with SoundReader(sound) as reader:
-        network = ToNetwork(reader.rate, reader.channels)
-        once = np.concatenate([*map(network.push, reader), network.flush()])
-    samples = np.resize(once, round(seconds * SAMPLE_RATE))
+    samples = np.resize(hear(sound), round(seconds * SAMPLE_RATE))
     with wave.open(str(out), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes(np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes())

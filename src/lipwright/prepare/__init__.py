@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lipwright.audio.mel import MelStream
+from lipwright.audio.mel import mel_slices
 from lipwright.avatar import (
     ENCODER,
     FEATURES,
@@ -205,8 +205,7 @@ def encode_sound(
 ) -> FloatArray:
     """16 kHz mono [640 N] to features [N, 512], bit for bit as a renderer would hear it."""
     network = open_runtime(encoder, "encoder", precision="f32", threads=1)
-    stream = MelStream(alignment)
-    slices = np.concatenate([stream.push(samples), stream.flush()])
+    slices = mel_slices(samples, alignment)
     features = np.zeros((len(slices), FEATURE.shape[1]), np.float32)
     for i, mel in enumerate(slices):
         features[i] = network.run(mel[np.newaxis])[0]

@@ -1,17 +1,16 @@
 """Weights to start from: another avatar's generator, or the ear (the audio branch) of an exported one.
 
-An exported network has its batch norms folded into the convolutions. To be trained further it needs them back: each is
-given the statistics that this person's own pictures and sound cause, and the scale and shift that undo them, so that
-the network says the same as before. The stem's last convolution, which `models.lean` folds into its readers, comes back
+An exported network has its batch norms folded into the convolutions, and what begins from a base is trained without
+them (`lipwright.training.folded`). The stem's last convolution, which `models.lean` folds into its readers, comes back
 as one that hands its input on.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,14 @@ from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.generator import CHANNELS, Generator, Width
 from lipwright.runtimes.stored import stored_weights
 from lipwright.runtimes.torch import load_generator
-from lipwright.training.loop import MouthMap
+from lipwright.training.folded import fold
+from lipwright.training.loop import MouthMap, Student
+from lipwright.training.pack import Pack
+from lipwright.training.speech import SpeechSampler
 
+log = logging.getLogger(__name__)
+
+Start = Literal["none", "ear", "whole generator"]
 Weights = dict[str, npt.NDArray[np.float16]]
 
 #: The audio branch's names begin with it.
@@ -35,6 +40,8 @@ _STEM_READERS = ("down1.maxpool_conv.0.double_conv.0.conv.0", "up5.conv.double_c
 _UNFOLDED = ".running_mean"
 #: Ridge of the fit of the mouth map to what the ear says, as a share of the code's variance.
 _RIDGE = 0.1
+#: Windows of the person's own sound that the mouth map is fitted to.
+_FIT_WINDOWS = 192
 
 
 def exported_weights(model: Path, ear_only: bool = False) -> Weights:
@@ -83,14 +90,40 @@ def base_width(base: Mapping[str, npt.NDArray[Any]]) -> Width:
     raise LipwrightError(f"the base ends in {channels} channels; known are {[c[-1] for c in CHANNELS.values()]}")
 
 
-def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]], images: Tensor, audio: Tensor) -> None:
-    """Give ``generator`` a base; what the base does not hold stays as it is.
+def start(base: Mapping[str, npt.NDArray[Any]], width: Width) -> Start:
+    """From what a generator of this width begins.
+
+    Raises:
+        LipwrightError: no generator is as wide as the base.
+    """
+    if not base or base_width(base) != width:
+        return "none"
+    return "whole generator" if is_whole(base) else "ear"
+
+
+def begin(pack: Pack, width: Width, voices: SpeechSampler) -> Student:
+    """A student of this person that has taken the pack's base, if its width is the base's, and its mouth map with it.
+
+    What it took has no batch norms (`lipwright.training.folded`).
+
+    Raises:
+        LipwrightError: the base lacks weights.
+    """
+    student = Student(pack, width)
+    if start(pack.base, width) != "none":
+        take(student.generator, pack.base)
+        speak_like(student.mouth_map, student.generator, *voices.batch(0, _FIT_WINDOWS))
+    elif pack.base:
+        log.info("the base is %s and not %s: starting from nothing", base_width(pack.base), width)
+    return student
+
+
+def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Give ``generator`` a base, without batch norms; what the base does not hold stays as it is.
 
     Args:
         generator: of the base's width; changed in place.
         base: as `exported_weights` or `whole_weights` gives it.
-        images: [B, 6, S, S] some of the person's own pictures; not looked at where the base is an ear alone.
-        audio: [B, 32, 16, 16] some of the person's own sound.
 
     Raises:
         LipwrightError: the base is of another width or lacks weights.
@@ -98,10 +131,9 @@ def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]], images: Ten
     if any(name.endswith(_UNFOLDED) for name in base):
         _take_unfolded(generator, base)
     elif is_whole(base):
-        _take_folded(generator, _with_stem(generator, base), [images, audio])
+        _take_folded(generator, _with_stem(generator, base))
     else:
-        ear = {name.removeprefix(EAR): value for name, value in base.items()}
-        _take_folded(generator.audio_model, ear, [audio])
+        _take_folded(generator.audio_model, {name.removeprefix(EAR): value for name, value in base.items()})
 
 
 def _take_unfolded(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -109,40 +141,17 @@ def _take_unfolded(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -
         generator.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in base.items()})
     except RuntimeError as error:
         raise LipwrightError(f"the base does not fit a generator of width {generator.width}: {error}") from error
+    fold(generator)
 
 
-def _take_folded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]], inputs: list[Tensor]) -> None:
-    pairs = _pairs(network)
-    for name, conv, norm in pairs:
-        weight, bias = (_stored(base, f"{name}.{part}") for part in ("weight", "bias"))
-        if weight.shape != conv.weight.shape:
-            raise LipwrightError(
-                f"the base does not fit: {name} is {list(weight.shape)}, not {list(conv.weight.shape)}"
-            )
-        with torch.no_grad():
-            conv.weight.copy_(weight)
-            if conv.bias is not None:
-                conv.bias.copy_(bias if norm is None else torch.zeros_like(bias))
-        if norm is not None:
-            norm.register_forward_pre_hook(_undoing(bias), prepend=True)
-    with torch.no_grad():
-        network.eval()
-        network(*inputs)
-        network.train()
-    for _, _, norm in pairs:
-        if norm is not None:
-            norm._forward_pre_hooks.clear()
-
-
-def _pairs(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
-    """Every convolution by name, with the batch norm that was registered right after it, if any."""
-    pairs: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
-    for parent_name, parent in network.named_modules():
-        for (name, child), (_, after) in pairwise([*parent.named_children(), ("", None)]):
-            if isinstance(child, nn.Conv2d):
-                norm = after if isinstance(after, nn.BatchNorm2d) else None
-                pairs.append((f"{parent_name}.{name}".removeprefix("."), child, norm))
-    return pairs
+def _take_folded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]]) -> None:
+    fold(network)
+    state = network.state_dict()
+    for name, mine in state.items():
+        state[name] = _stored(base, name)
+        if state[name].shape != mine.shape:
+            raise LipwrightError(f"the base does not fit: {name} is {list(state[name].shape)}, not {list(mine.shape)}")
+    network.load_state_dict(state)
 
 
 def _with_stem(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -171,20 +180,6 @@ def _stored(base: Mapping[str, npt.NDArray[Any]], name: str) -> Tensor:
     if name not in base:
         raise LipwrightError(f"the base lacks {name}: give an avatar that lipwright exported")
     return torch.from_numpy(base[name].astype(np.float32))
-
-
-def _undoing(bias: Tensor) -> Any:
-    """A hook that sets a batch norm up, when its first input comes by, so that it only adds ``bias``."""
-
-    def set_up(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), unbiased=False)
-        assert norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-        norm.weight.data.copy_(torch.sqrt(variance + norm.eps))
-        norm.bias.data.copy_(mean + bias)
-
-    return set_up
 
 
 @torch.no_grad()

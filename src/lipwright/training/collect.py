@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright import patch
-from lipwright.audio.decode import SoundReader, ToNetwork
-from lipwright.audio.mel import MelStream
+from lipwright.audio.decode import hear
+from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, builtin_avatar
 from lipwright.contract import (
     BORDER,
@@ -121,9 +121,8 @@ def changed_features(avatar: Avatar, progress: Callable[[str, int, int], None] =
     found = np.zeros((copies, count, FEATURE_DIM), np.float32)
     for version in range(copies):
         progress("changing the voice", version, copies)
-        stream = MelStream(avatar.manifest.encoder.alignment.to_contract())
         changed = disguise(samples, np.random.default_rng((7, version)))
-        slices = np.concatenate([stream.push(changed), stream.flush()])
+        slices = mel_slices(changed, avatar.manifest.encoder.alignment.to_contract())
         heard = [encoder.run(slices[k : k + _SLICES]) for k in range(0, len(slices), _SLICES)]
         found[version] = np.concatenate(heard)[:count]
     return found
@@ -131,9 +130,7 @@ def changed_features(avatar: Avatar, progress: Callable[[str, int, int], None] =
 
 def _sound(path: Path, frames: int) -> FloatArray:
     """[640 frames] 16 kHz mono."""
-    with SoundReader(path) as reader:
-        network = ToNetwork(reader.rate, reader.channels)
-        heard = np.concatenate([*map(network.push, reader), network.flush()])
+    heard = hear(path)
     whole = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
     whole[: min(len(whole), len(heard))] = heard[: len(whole)]
     return whole

@@ -17,10 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from lipwright.models.generator import Generator
 
 
-def fold(generator: Generator) -> None:
-    """Take the batch norms out, in place; the network says what it said in eval mode before."""
-    for parent_name, conv_name, norm_name in list(_normed(generator)):
-        parent = generator.get_submodule(parent_name)
+def fold(network: nn.Module) -> None:
+    """Take the batch norms out, in place; the network, or the part of one, says what it said in eval mode before."""
+    for parent_name, conv_name, norm_name in list(_normed(network)):
+        parent = network.get_submodule(parent_name)
         conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None and norm.running_var is not None
@@ -31,11 +31,16 @@ def fold(generator: Generator) -> None:
 
 
 def unfolded(generator: Generator) -> Generator:
-    """The family's network that says the same as a folded one; its batch norms only add the biases."""
+    """The family's network that says the same as one that was folded, or whose ear was.
+
+    The batch norms that were folded come back as ones that only add the biases; the others are as they were.
+    """
     whole = Generator(generator.width)
     state, weights = whole.state_dict(), generator.state_dict()
     for parent, conv, norm in _normed(whole):
         path = f"{parent}." if parent else ""
+        if f"{path}{norm}.running_var" in weights:
+            continue
         state[f"{path}{norm}.bias"] = weights.pop(f"{path}{conv}.bias")
         state[f"{path}{norm}.running_var"].fill_(1 - nn.BatchNorm2d(1).eps)
         if f"{path}{conv}.bias" in state:

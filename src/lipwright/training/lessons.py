@@ -5,10 +5,11 @@ The presenter and a user's own person are taught alike; only where the speech co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lipwright.models.generator import Generator
 from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
@@ -32,6 +33,41 @@ class Teachers:
 
     expert: SyncExpert | None = None
     perceptual: PerceptualLoss | None = None
+
+
+NOBODY = Teachers()
+
+
+def lesson(
+    phase: Phase, sampler: Sampler, voices: SpeechSampler, device: torch.device, teachers: Teachers = NOBODY
+) -> LossOfStep[Student]:
+    """Loss of a step of ``phase``: of its name ``draw``, ``listen``, or another, such as ``speak320``.
+
+    Args:
+        phase: decides sizes and what is taught.
+        sampler: the pictures.
+        voices: what the ear hears besides.
+        device: where the student is.
+        teachers: judge the pictures of ``speak`` phases.
+    """
+    if phase.name == "draw":
+        return drawing(sampler, phase, device)
+    if phase.name == "listen":
+        return listening(voices, phase, device)
+    return speaking(sampler, voices, phase, device, teachers)
+
+
+def learner(phase: Phase) -> Callable[[Student], nn.Module]:
+    """What a phase trains: the whole student while it draws, its ear while it listens, then the generator."""
+    return _LEARNERS.get(phase.name, lambda student: student.generator)
+
+
+def ear(student: Student) -> nn.Module:
+    """The audio branch."""
+    return student.generator.audio_model
+
+
+_LEARNERS: dict[str, Callable[[Student], nn.Module]] = {"draw": lambda student: student, "listen": ear}
 
 
 def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
@@ -65,7 +101,7 @@ def speaking(
 
     Every few steps the samples are clips, so that time can be judged too.
     """
-    ear = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
+    voices = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
 
     def make(step: int) -> Batch:
         clips = None
@@ -78,7 +114,7 @@ def speaking(
     def loss(student: Student, step: int) -> Tensor:
         batch = on_device(batches(step), device)
         picture = student.generator(batch.x, batch.audio).float()
-        return _picture_error(picture, batch, teachers) + OTHER_VOICES * ear(student, step)
+        return _picture_error(picture, batch, teachers) + OTHER_VOICES * voices(student, step)
 
     return loss
 

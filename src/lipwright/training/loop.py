@@ -39,6 +39,7 @@ _REPORT_STEPS = 25
 _DECAY = 1e-4
 #: What a part that knows its business already learns at, as a share of the others' rate.
 _SLOW = 0.2
+_GENTLE = 0.5
 
 
 class MouthMap(nn.Module):
@@ -87,6 +88,10 @@ class Phase:
     def scaled(self, factor: float) -> Phase:
         """The same phase with ``factor`` times the steps."""
         return replace(self, steps=round(self.steps * factor))
+
+    def gentle(self) -> Phase:
+        """The same phase at half the rate, for what has learnt already and has no batch norms to catch it."""
+        return replace(self, rate=self.rate * _GENTLE)
 
     @property
     def report_every(self) -> int:
@@ -281,6 +286,13 @@ class Trainer(Generic[Taught]):
         if state["optimizer"] is not None:
             optimizer.load_state_dict(state["optimizer"])
         return int(state["step"]), Record(**state["record"])
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's ``state_dict``; the file appears when it is whole."""
+    part = path.with_suffix(".part")
+    torch.save(network.state_dict(), part)
+    part.replace(path)
 
 
 def _enough(record: Record, checks: Checks[Taught] | None) -> bool:

@@ -24,18 +24,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
-from lipwright.training.base import base_width, is_whole, speak_like, take
+from lipwright.training.base import base_width, begin, is_whole, start
 from lipwright.training.compiled import compile_in_place
 from lipwright.training.data import Sampler, shrink
+from lipwright.training.folded import unfolded
 from lipwright.training.held_out import HeldOut, Score, draw
-from lipwright.training.lessons import Teachers, drawing, listening, plainly, speaking
-from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
+from lipwright.training.lessons import Teachers, ear, learner, lesson, plainly
+from lipwright.training.loop import Checks, Phase, Record, Student, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
 from lipwright.training.plan import Plan, make_plan
@@ -53,9 +53,6 @@ PLAIN = "plain.pth"
 #: Largest part of weights that travel in parts.
 PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
-#: Windows of the person's own sound that a base's ear is fitted to; pictures and their side for a whole generator.
-_FIT_WINDOWS = 192
-_FIT_PICTURES, _FIT_SIZE = 24, 160
 #: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
 _PATIENCE = 1.25
 
@@ -118,7 +115,7 @@ def train_person(
     held = HeldOut(pack)
     trainer = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
-    _save_weights(generator, folder / WEIGHTS)
+    save_weights(unfolded(generator), folder / WEIGHTS)
     pictures = draw(generator, held, trainer.device)
     scores = {"own sound": held.score(pictures)}
     if pack.trained_versions < len(pack.features):
@@ -126,7 +123,7 @@ def train_person(
     scores |= held.baselines()
     if baselines:
         plain = _train_plainly(pack, sampler, plan, folder, device, clock)
-        _save_weights(plain, folder / PLAIN)
+        save_weights(plain, folder / PLAIN)
         scores["plain L1"] = held.score(draw(plain, held, trainer.device))
     if expert is not None:
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
@@ -253,62 +250,27 @@ def _train_generator(
 ) -> Trainer[Student]:
     """Run all phases; the trainer's average holds the best weights afterwards."""
     torch.manual_seed(plan.seed)
-    student = Student(pack, plan.width)
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
-    has_ear = _begin(student, pack, sampler, voices)
-    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
+    has_ear = start(pack.base, plan.width) != "none"
+    trainer = Trainer(begin(pack, plan.width, voices), folder, device, plan.checkpoint_seconds, clock)
     if plan.compiled:
-        compile_in_place(student.generator)
+        compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
     for phase in plan.phases:
         checks: Checks[Student] | None = None
-        if phase.name == "draw":
-            loss = drawing(sampler, phase, trainer.device)
-        elif phase.name == "listen":
-            loss = listening(voices, phase, trainer.device)
-        else:
-            loss = speaking(sampler, voices, phase, trainer.device, teachers)
-            checks = Checks(
-                math.ceil(phase.steps / plan.checks), lambda average: _check(average, watched, trainer.device)
-            )
-        slow = _ear if checks and has_ear else None
+        if phase.name.startswith("speak"):
+            every = math.ceil(phase.steps / plan.checks)
+            checks = Checks(every, lambda average: _check(average, watched, trainer.device))
+        loss = lesson(phase, sampler, voices, trainer.device, teachers)
+        slow = ear if checks and has_ear else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
-        trainer.run(phase, loss, _TRAINED.get(phase.name, _generator), checks, slow, limit)
+        trainer.run(phase, loss, learner(phase), checks, slow, limit)
     trainer.load_best(max(plan.phases, key=lambda phase: trainer.records[phase.name].best))
     return trainer
 
 
 def _check(average: Student, watched: HeldOut, device: torch.device) -> float:
     return watched.score(draw(average.generator, watched, device)).total
-
-
-def _generator(student: Student) -> nn.Module:
-    return student.generator
-
-
-def _ear(student: Student) -> nn.Module:
-    return student.generator.audio_model
-
-
-#: What a phase trains, where it is not the generator.
-_TRAINED: dict[str, Callable[[Student], nn.Module]] = {"draw": lambda student: student, "listen": _ear}
-
-
-def _begin(student: Student, pack: Pack, sampler: Sampler, voices: SpeechSampler) -> bool:
-    """Give the student the pack's base; whether it has an ear now that knows many voices."""
-    if not pack.base:
-        return False
-    if base_width(pack.base) != student.generator.width:
-        log.info("the base is %s and not %s: starting from nothing", base_width(pack.base), student.generator.width)
-        return False
-    audio, mouth = voices.batch(0, _FIT_WINDOWS)
-    if is_whole(pack.base):
-        sample = sampler.batch(0, _FIT_PICTURES, _FIT_SIZE)
-        take(student.generator, pack.base, sample.x, sample.audio)
-    else:
-        take(student.generator, pack.base, torch.empty(0), audio)
-    speak_like(student.mouth_map, student.generator, audio, mouth)
-    return True
 
 
 # --- to compare with ------------------------------------------------------------------------------------------------
@@ -332,12 +294,6 @@ def _train_plainly(pack: Pack, sampler: Sampler, plan: Plan, folder: Path, devic
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------
-def _save_weights(generator: Generator, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(generator.state_dict(), part)
-    part.replace(path)
-
-
 def _save_sheet(held: HeldOut, pictures: UInt8Array, path: Path) -> None:
     """Moments of the held-out time: the truth above what was drawn."""
     chosen = np.linspace(0, len(pictures) - 1, _SHEET_MOMENTS).astype(int)
@@ -369,7 +325,7 @@ def _figures(
         "torch": torch.__version__,
         "threads": plan.threads,
         "width": plan.width,
-        "base": _base_name(pack, plan),
+        "base": start(pack.base, plan.width),
         "pictures": sum(done[phase.name] * phase.batch for phase in plan.phases if phase.size),
         "training_frames": len(pack.training_frames()),
         "held_out": {"first": pack.held_out[0], "stop": pack.held_out[1], "frames": len(held.frames)},
@@ -379,13 +335,6 @@ def _figures(
         "scores": {name: score.figures() for name, score in scores.items()},
         "phases": phases,
     }
-
-
-def _base_name(pack: Pack, plan: Plan) -> str:
-    """What was begun from: ``whole generator``, ``ear`` or ``none``."""
-    if not pack.base or base_width(pack.base) != plan.width:
-        return "none"
-    return "whole generator" if is_whole(pack.base) else "ear"
 
 
 def _number(value: float) -> float | None:

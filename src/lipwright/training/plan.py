@@ -14,10 +14,11 @@ import torch
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
+from lipwright.training.base import begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
-from lipwright.training.lessons import Teachers, listening, speaking
-from lipwright.training.loop import LossOfStep, Phase, Student, Taught, Trainer
+from lipwright.training.lessons import NOBODY, listening, speaking
+from lipwright.training.loop import LossOfStep, Phase, Taught, Trainer
 from lipwright.training.pack import Pack
 from lipwright.training.speech import SpeechSampler, own_speech
 from lipwright.training.sync import SyncSampler, expert_loss
@@ -101,12 +102,14 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     began = time.monotonic()
     large = device != "cpu"
     expert = Phase("expert", size=0, batch=64, steps=0, rate=2e-3)
-    phases = (
+    phases: tuple[Phase, ...] = (
         Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=1.5e-3),
         Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=1e-3),
         Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=8e-4),
         Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=6e-4),
     )
+    if start(pack.base, width) == "whole generator":
+        phases = tuple(phase.gentle() for phase in phases)
     costs = _measured(pack, sampler, phases, width, device) | {"expert": _measured_expert(pack, expert, device)}
     compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, minutes * 60)
     seconds = minutes * 60 - (time.monotonic() - began)
@@ -142,12 +145,12 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
     """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
     costs = {}
     voices = SpeechSampler(own_speech(pack), seed=0)
-    trainer = Trainer(Student(pack, width), Path(), device)
+    trainer = Trainer(begin(pack, width, voices), Path(), device)
     for planned in phases:
         phase = replace(planned, steps=2)
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
-        loss = heard if sound else speaking(sampler, voices, phase, trainer.device, Teachers())
+        loss = heard if sound else speaking(sampler, voices, phase, trainer.device, NOBODY)
         costs[phase.name] = _second_step(trainer, phase, loss)
     return costs
 
@@ -156,9 +159,10 @@ def _compile(
     pack: Pack, sampler: Sampler, phase: Phase, width: Width, device: str, costs: dict[str, float], seconds: float
 ) -> bool:
     """Whether to compile the generator; the ``speak`` phases' ``costs`` are those of the compiled one afterwards."""
-    trainer = Trainer(Student(pack, width), Path(), device)
+    voices = SpeechSampler(own_speech(pack), seed=0)
+    trainer = Trainer(begin(pack, width, voices), Path(), device)
     few = replace(phase, steps=2)
-    loss = speaking(sampler, SpeechSampler(own_speech(pack), seed=0), few, trainer.device, Teachers())
+    loss = speaking(sampler, voices, few, trainer.device, NOBODY)
     optimizer = trainer.optimizer(few, trainer.student)
     speaks = [name for name in costs if name.startswith("speak")]
     time_to_speak = seconds * sum(SHARES[name] for name in speaks)
