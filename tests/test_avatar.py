@@ -277,6 +277,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"segment 4\.\.8 overlaps",
     ),
     "hash is none": (set_value("encoder", "sha256", value="abc"), r"encoder\.sha256"),
+    "hash of a file is none": (set_value("files", TEMPLATE, value="zz"), r"files\.full_body_video\.mp4"),
     "model not listed": (
         set_value("models", "generator", "file", value="other.onnx"),
         r"models\.generator\.file 'other\.onnx' is not listed",
@@ -295,7 +296,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         r"expected int32 \[12, 4\], got int64",
     ),
     "rects for other frames": (lambda f: put(f, RECTS, avatars.face_rects(9)), r"expected int32 \[12, 4\]"),
-    "rects damaged": (lambda f: (f / RECTS).write_bytes(b"\x93NUMPY"), r"roi_bounds\.npy cannot be read"),
+    "rects damaged": (lambda f: (f / RECTS).write_bytes(b"\x93NUMPY"), r"roi_bounds\.npy is no plain \.npy array"),
     "rect outside": (rects_with([200, 10, 330, 140]), r"frame 7, \[200, 10, 330, 140\].*outside the picture"),
     "rect half negative": (rects_with([-1, 10, 30, 41]), "frame 7.*outside the picture"),
     "rect empty": (rects_with([30, 30, 30, 30]), "frame 7.*is empty"),
@@ -433,7 +434,7 @@ def test_arrays_are_never_unpickled(folder: Path, tmp_path: Path) -> None:
     np.save(folder / FEATURES, array, allow_pickle=True)
     rehash(folder, FEATURES)
     problems = Avatar.open(folder).verify()
-    assert "aud_ave.npy cannot be read as a plain .npy array" in problems[0]
+    assert "aud_ave.npy is no plain .npy array" in problems[0]
     assert not trace.exists()
     pickle.loads(pickle.dumps(avatars.Bomb(trace)))
     assert trace.exists(), "the test's own bomb must work"

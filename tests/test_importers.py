@@ -459,7 +459,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         save("roi_bounds.npy", np.zeros((FRAMES, 3))),
         r"roi_bounds\.npy: expected numbers",
     ),
-    "C rects are objects": ("C", object_array("roi_bounds.npy"), r"roi_bounds\.npy cannot be read as a plain \.npy"),
+    "C rects are objects": ("C", object_array("roi_bounds.npy"), r"roi_bounds\.npy is no plain \.npy array"),
     "C rects missing": ("C", remove("roi_bounds.npy"), r"roi_bounds\.npy is missing"),
     "C features NaN": ("C", nan_features, r"aud_ave\.npy: NaN or infinite values in the features, first in row 9"),
     "C features of another width": (
@@ -473,7 +473,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "17 features for 20 frames; 18 to 20 would fit",
     ),
     "C too many features": ("C", save("aud_ave.npy", np.zeros((21, 512), np.float32)), "21 features for 20 frames"),
-    "C features are objects": ("C", object_array("aud_ave.npy"), r"aud_ave\.npy cannot be read as a plain \.npy array"),
+    "C features are objects": ("C", object_array("aud_ave.npy"), r"aud_ave\.npy is no plain \.npy array"),
     "D no bounds": ("D", clear("face_bounds"), r"face_bounds holds no N\.npy"),
     "D bounds too short": ("D", save("face_bounds/3.npy", np.zeros(3)), r"3\.npy: expected 4 to 6 numbers"),
     "D template missing": ("D", remove("video.mp4"), r"the template is missing \(layout D: video\.mp4\)"),

@@ -229,10 +229,21 @@ def test_a_processor_told_to_use_less_is_taken_at_its_word(folder: Path, monkeyp
     assert "openvino CPU f32" in done.stdout
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime:cuda", "onnxruntime:tensorrt", "torch:cuda"])
-def test_a_provider_that_is_not_there_is_an_error(runtime: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "remedy"),
+    [
+        ("onnxruntime:cuda", "pip install onnxruntime-gpu"),
+        ("onnxruntime:tensorrt", "pip install onnxruntime-gpu"),
+        ("onnxruntime:directml", "pip install onnxruntime-directml"),
+        ("onnxruntime:coreml", "Apple's own machines"),
+        ("torch:cuda", "install"),
+    ],
+)
+def test_a_provider_that_is_not_there_is_an_error(
+    runtime: str, remedy: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeUnavailableError, match=r"install"):
+    with pytest.raises(RuntimeUnavailableError, match=remedy):
         open_runtime(model_for(runtime, folder), "generator", runtime)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
@@ -23,9 +23,7 @@ from lipwright.patch import Resize
 FORMAT_VERSION = 1
 CONTRACT = "unet328"
 
-Sha256 = str
-
-_HEX_SHA256 = r"^[0-9a-f]{64}$"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
@@ -106,7 +104,7 @@ class AlignmentRecord(Record):
 class EncoderBinding(Record):
     """The one audio encoder whose features the generator was trained on."""
 
-    sha256: Sha256 | None = Field(default=None, pattern=_HEX_SHA256)
+    sha256: Sha256 | None = None
     """Of ``audio_encoder.onnx``. None: not bound yet, the first encoder that is put into the package binds it."""
     alignment: AlignmentRecord
     """Where the encoder looks for frame i."""

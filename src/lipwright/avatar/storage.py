@@ -61,8 +61,10 @@ def load_array(path: Path) -> npt.NDArray[np.generic]:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise AvatarError(f"{path} cannot be read as a plain .npy array: {error}") from error
+    except OSError as error:
+        raise AvatarError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, MemoryError) as error:  # numpy's own words advise to load pickles: nobody should
+        raise AvatarError(f"{path} is no plain .npy array of numbers, or is damaged: make it anew") from error
     if not isinstance(array, np.ndarray):
         raise AvatarError(f"{path} is not a .npy file (an .npz archive?)")
     return array

@@ -111,11 +111,19 @@ def _precision(provider: str, precision: Precision) -> str:
     raise RuntimeUnavailableError(f"onnxruntime on {provider} computes in f32, not {precision}: use openvino or torch")
 
 
+def _remedy(provider: str) -> str:
+    """How to get a provider that this build has not."""
+    if provider in _DISTRIBUTION:
+        return f"pip uninstall -y onnxruntime; pip install {_DISTRIBUTION[provider]}"
+    if provider == "coreml":
+        return "Apple's own machines alone have it; use --runtime auto"
+    return "pip install --force-reinstall onnxruntime"
+
+
 def _session(model: Path, provider: str, precision: str, threads: int | None) -> Any:
     onnxruntime, wanted = library(), PROVIDERS[provider]
     if wanted not in onnxruntime.get_available_providers():
-        remedy = f"pip uninstall -y onnxruntime; pip install {_DISTRIBUTION.get(provider, 'onnxruntime')}"
-        raise RuntimeUnavailableError(f"this onnxruntime is built without {wanted}: {remedy}")
+        raise RuntimeUnavailableError(f"this onnxruntime is built without {wanted}: {_remedy(provider)}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS
     options.intra_op_num_threads = threads or 0
