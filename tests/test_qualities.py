@@ -20,6 +20,7 @@ from lipwright.errors import AvatarError, RuntimeUnavailableError
 from lipwright.render import Networks
 from lipwright.runtimes.torch import find_weights, weights_beside
 from lipwright.serve.faces import Face
+from lipwright.training.collect import base_weights
 from lipwright.trial import Way, built_in_sound, generator_of
 
 DEMO = built_in_sound()
@@ -45,6 +46,22 @@ def drawn(avatar: Avatar) -> FloatArray:
     networks = Networks.open(avatar, "onnxruntime")
     grey = np.full((1, 6, 320, 320), 0.25, np.float32)
     return networks.draw(grey, np.ones((1, 32, 16, 16), np.float32))
+
+
+# --- a base -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_begins_from_the_generator_as_wide_as_its_own(both: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    def exported(model: Path, ear_only: bool = False) -> dict[str, FloatArray]:
+        taken.append(model.name)
+        return {}
+
+    monkeypatch.setattr("lipwright.training.base.exported_weights", exported)
+    base_weights(both, both, "full")
+    base_weights(both, both, "mobile")
+    assert taken == [Path(GENERATOR).name, Path(FAST_GENERATOR).name]
 
 
 # --- choice ---------------------------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ def markdown(results: Results) -> str:
     soaks = {name.removeprefix("soak "): part for name, part in results.items() if name.startswith("soak ")}
     if soaks or "connects" in results:
         parts += [list(_long(soaks, results.get("connects")))]
-    if "error" not in results.get("faults", {"error": "never tried"}):
-        parts += [list(_faults(results["faults"]))]
+    for name, part in results.items():
+        if name.startswith("faults ") and "error" not in part:
+            parts += [list(_faults(name.removeprefix("faults "), part))]
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 
@@ -74,9 +75,9 @@ def _change(before: Results, after: Results) -> str:
     )
 
 
-def _faults(faults: Mapping[str, Results]) -> Iterator[str]:
+def _faults(quality: str, faults: Mapping[str, Results]) -> Iterator[str]:
     yield (
-        "| what happens | others: frames missing | pictures missing | longest gap ms | freed after s | "
+        f"| what happens ({quality}) | others: frames missing | pictures missing | longest gap ms | freed after s | "
         "memory MiB | files | threads | answers |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"

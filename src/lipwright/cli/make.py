@@ -100,7 +100,7 @@ def train(
     start = _base(base)
     with _steps() as show:
         if pack is not None:
-            pack_avatar(opened, pack, start, show)
+            pack_avatar(opened, pack, start, _width(width), show)
         else:
             result = train_avatar(
                 opened,

@@ -100,7 +100,7 @@ def train_avatar(
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
 
-    pack = open_pack(avatar, base, progress)
+    pack = open_pack(avatar, base, width, progress)
     if base is not None and not is_whole(pack.base):
         logger.warning("going on as begun, without a base: remove %s to begin anew", training_folder(avatar.path))
     folder = trained or training_folder(avatar.path) / _RUN
@@ -174,7 +174,9 @@ def require_torch() -> None:
             raise MissingExtraError(module, "train") from error
 
 
-def open_pack(avatar: Avatar, base: Avatar | None = None, progress: Show = lambda _: None) -> Pack:
+def open_pack(
+    avatar: Avatar, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
+) -> Pack:
     """The avatar's training pack; written on first call beside the avatar."""
     from lipwright.training.collect import collect
     from lipwright.training.pack import Pack
@@ -182,14 +184,16 @@ def open_pack(avatar: Avatar, base: Avatar | None = None, progress: Show = lambd
     path = training_folder(avatar.path) / _PACK
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        collect(avatar, base, lambda what, done, total: progress(Step(what, done, total))).save(path)
+        collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
     return Pack.load(path)
 
 
-def pack_avatar(avatar: Avatar, out: Path, base: Avatar | None = None, progress: Show = lambda _: None) -> None:
+def pack_avatar(
+    avatar: Avatar, out: Path, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
+) -> None:
     """Write the avatar's training pack to ``out``, for a machine on which nothing but torch and OpenCV is installed."""
     require_torch()
-    open_pack(avatar, base, progress)
+    open_pack(avatar, base, width, progress)
     part = out.with_name(f".{out.name}.part")
     shutil.copyfile(training_folder(avatar.path) / _PACK, part)
     part.replace(out)

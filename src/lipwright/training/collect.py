@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from lipwright.training.mouth import mouth_code
 from lipwright.training.pack import Pack
 from lipwright.video import VideoReader
 
+if TYPE_CHECKING:
+    from lipwright.models.generator import Width
+
 log = logging.getLogger(__name__)
 
 #: Share of the film, at its end, that no training sees.
@@ -46,7 +49,10 @@ _SOUND = "sound.flac"
 
 
 def collect(
-    avatar: Avatar, base: Avatar | None = None, progress: Callable[[str, int, int], None] = lambda *_: None
+    avatar: Avatar,
+    base: Avatar | None = None,
+    width: Width = "full",
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Pack:
     """Everything a training needs of ``avatar``; the last tenth is held out.
 
@@ -54,6 +60,7 @@ def collect(
         avatar: as ``lipwright prepare`` makes it.
         base: an avatar whose generator is the start; None: the audio branch of the built-in presenter, if both have
             the same audio encoder.
+        width: of the generator to be trained: a base that has two gives the one that is as wide.
         progress: told what is done, and how much of how much.
 
     Raises:
@@ -81,7 +88,7 @@ def collect(
         held_out=(count - round(count * HELD_OUT), count),
         unusable=tuple(int(k) for k in np.flatnonzero(~seen)),
         cuts=tuple(segment.start for segment in avatar.manifest.segments if segment.start),
-        base=base_weights(avatar, base),
+        base=base_weights(avatar, base, width),
     )
 
 
@@ -137,14 +144,14 @@ def _sound(path: Path, frames: int) -> FloatArray:
 
 
 # --- where to start -------------------------------------------------------------------------------------------------
-def base_weights(avatar: Avatar, base: Avatar | None) -> Mapping[str, npt.NDArray[Any]]:
+def base_weights(avatar: Avatar, base: Avatar | None, width: Width) -> Mapping[str, npt.NDArray[Any]]:
     """The base's weights: its whole generator, or the presenter's ear, or nothing where that would not understand."""
     # torch: the rest of this module is also used by `lipwright check`, which needs none
     from lipwright.training.base import exported_weights, whole_weights
 
     bound = avatar.manifest.encoder.sha256
     if base is None:
-        presenter = Avatar.open(builtin_avatar()) if builtin_avatar().is_dir() else None
+        presenter = _drawing(Avatar.open(builtin_avatar()), width) if builtin_avatar().is_dir() else None
         if presenter is None or presenter.generator is None or presenter.manifest.encoder.sha256 != bound:
             log.warning("%s hears by another encoder than the presenter: its ear begins from nothing", avatar.path)
             return {}
@@ -154,8 +161,14 @@ def base_weights(avatar: Avatar, base: Avatar | None) -> Mapping[str, npt.NDArra
             f"{base.path} hears by another audio encoder than {avatar.path}: prepare the film with "
             f"--audio-encoder {base.encoder}"
         )
-    if base.weights is not None:
+    base = _drawing(base, width)
+    if base.weights is not None and base.quality == "full":
         return whole_weights(base.weights)
     if base.generator is None:
         raise AvatarError(f"{base.path} has no generator to start from: train it first, or leave --base away")
     return exported_weights(base.generator)
+
+
+def _drawing(base: Avatar, width: Width) -> Avatar:
+    """The base with its generator of this width, if it has two."""
+    return base.at("fast") if width == "mobile" and "fast" in base.qualities else base
