@@ -38,6 +38,7 @@ from lipwright.errors import AvatarError, ContractError, MediaError
 from lipwright.picture import BgrPicture
 from lipwright.render import Networks, Template, Walk
 from lipwright.render.ahead import ahead, side_by_side
+from lipwright.render.template import _Decoder
 from lipwright.video import VideoReader
 
 #: Small pictures: the tests are about the way, not about what is on it.
@@ -307,6 +308,27 @@ def test_template_frames_by_index(tmp_path: Path, suffix: str, keyframes: int, k
         for k in [*map(walk, range(30, 160)), *jumps]:
             assert np.array_equal(template.frame(k).bgr, film[k]), k
             assert sum(map(len, template._chunks.values())) <= max(kept, 2)
+
+
+def test_no_frame_of_a_walk_waits_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live session draws every 40 ms: a whole chunk decoded at once would cost it several pictures."""
+    path = write_film(tmp_path / "film.mp4", 60, 7)
+    decoded: list[int] = []
+    decode = _Decoder.frame
+
+    def counted(self: _Decoder, k: int) -> av.VideoFrame:
+        decoded.append(k)
+        return decode(self, k)
+
+    monkeypatch.setattr(_Decoder, "frame", counted)
+    most = []
+    with Template(path, cache_bytes=40 * PICTURE_BYTES) as template:
+        for k in map(Walk(60), range(240)):
+            before = len(decoded)
+            template.frame(k)
+            most.append(len(decoded) - before)
+    assert max(most) == 1
+    assert len(decoded) < 240, "what was just seen is kept where the walk turns"
 
 
 def test_template_lost_frame_is_named(tmp_path: Path) -> None:

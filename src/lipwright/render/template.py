@@ -19,7 +19,7 @@ from lipwright.video import Orientation, ToPicture, picture_stream
 
 #: Memory for decoded frames: 97 of 720p, 43 of 1080p.
 CACHE_BYTES = 128 * 2**20
-#: Frames decoded together when the walk goes backwards: the longest wait is for that many.
+#: Most frames of a chunk, which is decoded from its first frame on whatever is wanted of it.
 CHUNK_FRAMES = 50
 
 
@@ -57,8 +57,9 @@ class Template(Closing):
     """Random access to the frames of a film by index; frame k is the k-th of the file.
 
     Frames are kept as the decoder gave them (a 4:2:0 picture needs half the memory of BGR), in chunks that begin at
-    key frames where possible. A walk forwards decodes each frame when it has its turn; a walk backwards decodes a
-    chunk when it enters it. The chunks used last stay, as many as fit into ``cache_bytes``; a short film stays whole.
+    key frames where possible. A walk forwards decodes each frame when it has its turn; a walk backwards decodes, with
+    each frame of a chunk, a share of the chunk before it, so that no frame waits for many. The chunks used last stay,
+    as many as fit into ``cache_bytes``; a short film stays whole.
 
     Not to be used by two threads at once.
 
@@ -77,23 +78,42 @@ class Template(Closing):
         limit = min(CHUNK_FRAMES, self._kept_frames // 2)
         self._starts = _chunk_starts(self._decoder.keys, len(self), limit)
         self._chunks: OrderedDict[int, list[av.VideoFrame]] = OrderedDict()
+        self._last = 0
 
     def __len__(self) -> int:
         return len(self._decoder)
 
     def frame(self, k: int) -> Picture:
         """Frame ``k``."""
-        start = self._starts[bisect_right(self._starts, k) - 1]
-        chunk = self._chunks.setdefault(start, [])
-        self._chunks.move_to_end(start)
-        while len(chunk) <= k - start:
-            self._make_room()
-            chunk.append(self._decoder.frame(start + len(chunk)))
-        return self._picture(chunk[k - start])
+        start = self._start_of(k)
+        picture = self._picture(self._chunk(start, k + 1 - start)[k - start])
+        if k == self._last - 1 and start > 0:
+            self._read_behind(start, k)
+        self._last = k
+        return picture
 
     def close(self) -> None:
         self._chunks.clear()
         self._decoder.close()
+
+    def _start_of(self, k: int) -> int:
+        return self._starts[bisect_right(self._starts, k) - 1]
+
+    def _chunk(self, start: int, count: int) -> list[av.VideoFrame]:
+        """The chunk that begins at ``start``, with at least ``count`` frames decoded."""
+        chunk = self._chunks.setdefault(start, [])
+        self._chunks.move_to_end(start)
+        while len(chunk) < count:
+            self._make_room()
+            chunk.append(self._decoder.frame(start + len(chunk)))
+        return chunk
+
+    def _read_behind(self, start: int, k: int) -> None:
+        """Decode of the chunk before ``start`` as much as a walk that has come down to ``k`` must with each frame."""
+        before = self._start_of(start - 1)
+        ready = len(self._chunks.get(before, []))
+        share = -(-(start - before - ready) // (k - start + 1))
+        self._chunk(before, ready + share)
 
     def _picture(self, frame: av.VideoFrame) -> Picture:
         """As it is stored where that needs no turning and is our kind of YUV."""
@@ -107,11 +127,15 @@ class Template(Closing):
 
 
 def _chunk_starts(keys: Sequence[int], count: int, limit: int) -> list[int]:
-    """Where to cut a film of ``count`` frames into chunks of at most ``limit``: at key frames where possible."""
+    """Where to cut a film of ``count`` frames into chunks of at most ``limit``: at key frames where possible.
+
+    What is too long between two of them is cut evenly: a short chunk leaves little time to decode the one before it.
+    """
     starts = [0]
     for key, following in pairwise([*keys, count]):
+        pieces = -(-(following - key) // limit)
         while following - starts[-1] > limit:
-            starts.append(key if key > starts[-1] else starts[-1] + limit)
+            starts.append(key if key > starts[-1] else starts[-1] - (key - following) // pieces)
     return starts
 
 
