@@ -151,11 +151,15 @@ HDR = {
 
 
 @pytest.mark.parametrize("transfer", HDR)
-def test_hdr_is_shown_as_bright_as_it_was(tmp_path: Path, transfer: ColorTrc) -> None:
+def test_hdr_is_shown_as_bright_as_it_was(tmp_path: Path, transfer: ColorTrc, caplog: pytest.LogCaptureFixture) -> None:
     levels, shown = zip(*HDR[transfer], strict=True)
-    picture = next(iter(FilmReader(hdr_film(tmp_path / "hdr.mp4", levels, transfer))))
+    film = hdr_film(tmp_path / "hdr.mp4", levels, transfer)
+    picture = next(iter(FilmReader(film)))
     bars = picture[:, 32::64].astype(float).mean(0)
     assert np.abs(bars - np.array(shown)[:, None]).max() < 8
+    assert "HDR" not in caplog.text, "nothing is wrong with what is put right"
+    VideoReader(film)
+    assert "is HDR" in caplog.text
 
 
 # --- whole films ------------------------------------------------------------------------------------------------------

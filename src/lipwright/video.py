@@ -63,6 +63,8 @@ Seal = Callable[[Path], None]
 #: From this height on, players take pictures without a colour flag for BT.709, below for BT.601.
 HD_HEIGHT = 720
 UNSPECIFIED_COLORSPACE = 2
+#: Transfer curves (PQ and HLG) whose numbers mean other light than those of ordinary pictures.
+HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 #: Sample rates AAC knows and the contract keeps; sound at another rate becomes FALLBACK_RATE.
 AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 FALLBACK_RATE = 48_000
@@ -100,8 +102,7 @@ class VideoReader(Reader[UInt8Array]):
         self._size = (first.width, first.height)
         self._orientation = Orientation.of(first)
         self.width, self.height = self._size[::-1] if self._orientation.transposed else self._size
-        if first.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
-            logger.warning("%s is HDR: its colours may look pale; convert it to SDR for the best picture", self.path)
+        self._judge_colours(first)
 
     #: Pictures a second in the file itself (its average when it is variable).
     fps: Fraction
@@ -134,6 +135,10 @@ class VideoReader(Reader[UInt8Array]):
                 yield image
         if count is None:
             self._warn_if_short(index, damage)
+
+    def _judge_colours(self, first: av.VideoFrame) -> None:
+        if first.color_trc in HDR:
+            logger.warning("%s is HDR: its colours may look pale; convert it to SDR for the best picture", self.path)
 
     def _warn_if_short(self, count: int, damage: Damage) -> None:
         if self._end is not None and Fraction(count, FPS) < self._end * Fraction(99, 100) - Fraction(1, 5):

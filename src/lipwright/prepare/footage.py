@@ -11,9 +11,8 @@ from fractions import Fraction
 
 import av
 from av.filter import Graph
-from av.video.reformatter import ColorTrc
 
-from lipwright.video import VideoReader
+from lipwright.video import HDR, VideoReader
 
 #: Every half picture becomes a whole one at its own time; those that are whole already pass as they are.
 _WEAVE = ("bwdif", "mode=send_field:deint=interlaced")
@@ -25,11 +24,13 @@ _STANDARD = (
     ),
     ("format", "yuv420p"),
 )
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
 class FilmReader(VideoReader):
     """A film as 25 pictures a second, like `VideoReader`, without combs and in BT.709."""
+
+    def _judge_colours(self, first: av.VideoFrame) -> None:
+        """Whatever they are, they are put right."""
 
     def _timed(
         self, frames: Iterable[av.VideoFrame], origin: Fraction
@@ -55,7 +56,7 @@ def in_standard_colours(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFra
     """The frames in order; HDR ones (HLG and PQ) as 8-bit BT.709."""
     convert = _Filters(*_STANDARD)
     for frame in frames:
-        if frame.color_trc in _HDR:
+        if frame.color_trc in HDR:
             yield from convert.push(frame)
         else:
             yield frame
