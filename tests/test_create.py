@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from avatars import tiny_encoder
 from lipwright import cli
 from lipwright.avatar import Avatar, Consent, consent_standing
 from lipwright.contract import UInt8Array
-from lipwright.create import Agreed, Created, Step, create, train_avatar, training_folder
+from lipwright.create import Agreed, Created, Step, create, pack_avatar, train_avatar, training_folder
 from lipwright.create.fit import _exported
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.prepare import prepare
 from lipwright.render import render
+from lipwright.training.base import is_whole
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import PLAIN, PLAN, WEIGHTS, split, train_person
@@ -178,6 +180,14 @@ def test_another_films_avatar_is_not_trained_on(made: Made, tmp_path: Path) -> N
     other = write_film(tmp_path / "you.mp4", pictures(30), 25, samples=speech(30)[:, None])
     with pytest.raises(AvatarError, match="--force"):
         create(other, made.out)
+
+
+def test_a_pack_begins_where_it_was_asked_to_the_last_time(made: Made, tmp_path: Path) -> None:
+    avatar = Avatar.open(made.out)
+    for base in (None, avatar, None):
+        pack_avatar(avatar, tmp_path / "pack.npz", base)
+        assert is_whole(Pack.load(tmp_path / "pack.npz").base) == (base is not None)
+    shutil.rmtree(training_folder(made.out))
 
 
 @pytest.mark.slow

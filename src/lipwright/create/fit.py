@@ -177,12 +177,15 @@ def require_torch() -> None:
 def open_pack(
     avatar: Avatar, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
 ) -> Pack:
-    """The avatar's training pack; written on first call beside the avatar."""
+    """The avatar's training pack, beside the avatar; written anew while nothing was trained from another beginning."""
+    from lipwright.training.base import is_whole
     from lipwright.training.collect import collect
     from lipwright.training.pack import Pack
+    from lipwright.training.person import PLAN
 
     path = training_folder(avatar.path) / _PACK
-    if not path.exists():
+    begun = (path.parent / _RUN / PLAN).exists()
+    if not path.exists() or (not begun and is_whole(Pack.load(path).base) != (base is not None)):
         path.parent.mkdir(exist_ok=True)
         collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
     return Pack.load(path)
