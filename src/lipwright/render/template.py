@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import av
@@ -58,8 +58,8 @@ class Template(Closing):
 
     Frames are kept as the decoder gave them (a 4:2:0 picture needs half the memory of BGR), in chunks that begin at
     key frames where possible. A walk forwards decodes each frame when it has its turn; a walk backwards decodes, with
-    each frame of a chunk, a share of the chunk before it, so that no frame waits for many. The chunks used last stay,
-    as many as fit into ``cache_bytes``; a short film stays whole.
+    each frame of a chunk, a share of what the chunk before it takes, from its key frame on, so that no frame waits for
+    many. The chunks used last stay, as many as fit into ``cache_bytes``; a short film stays whole.
 
     Not to be used by two threads at once.
 
@@ -89,6 +89,8 @@ class Template(Closing):
         picture = self._picture(self._chunk(start, k + 1 - start)[k - start])
         if k == self._last - 1 and start > 0:
             self._read_behind(start, k)
+        elif k == self._last + 1:
+            self._read_ahead(start, k)
         self._last = k
         return picture
 
@@ -112,8 +114,18 @@ class Template(Closing):
         """Decode of the chunk before ``start`` as much as a walk that has come down to ``k`` must with each frame."""
         before = self._start_of(start - 1)
         ready = len(self._chunks.get(before, []))
-        share = -(-(start - before - ready) // (k - start + 1))
-        self._chunk(before, ready + share)
+        wanted = before + ready
+        if wanted < start:
+            share = -(-(self._decoder.way_to(wanted) + start - wanted) // (k - start + 1))
+            self._chunk(before, ready + share - self._decoder.approach(wanted, share))
+
+    def _read_ahead(self, start: int, k: int) -> None:
+        """Bring the decoder back, which a walk backwards has left elsewhere, before the chunk after this one begins."""
+        following = self._starts[bisect_right(self._starts, k)] if start < self._starts[-1] else len(self)
+        wanted = following + len(self._chunks.get(following, []))
+        whole = len(self._chunks[start]) == following - start
+        if whole and wanted < len(self):
+            self._decoder.approach(wanted, -(-self._decoder.way_to(wanted) // (following - k)))
 
     def _picture(self, frame: av.VideoFrame) -> Picture:
         """As it is stored where that needs no turning and is our kind of YUV."""
@@ -156,7 +168,7 @@ class _Decoder:
 
     def frame(self, k: int) -> av.VideoFrame:
         """Frame ``k`` as the decoder gives it."""
-        if self._next > k or self._next < self._key_before(k):
+        if not self._near(k):
             self._restart(k)
         for frame in self._frames:
             self._next = self._position(frame) + 1
@@ -166,8 +178,25 @@ class _Decoder:
             raise self._lost(k)
         return frame
 
+    def way_to(self, k: int) -> int:
+        """How many frames must be decoded before frame ``k``."""
+        return k - (self._next if self._near(k) else self._key_before(k))
+
+    def approach(self, k: int, most: int) -> int:
+        """Decode at most ``most`` frames on the way to frame ``k``; how many there were."""
+        if not self._near(k):
+            self._restart(k)
+        count = min(most, k - self._next)
+        for frame in islice(self._frames, count):
+            self._next = self._position(frame) + 1
+        return count
+
     def close(self) -> None:
         self._container.close()
+
+    def _near(self, k: int) -> bool:
+        """Whether going on is the shortest way to frame ``k``."""
+        return self._key_before(k) <= self._next <= k
 
     def _scan(self) -> tuple[list[int], list[int]]:
         """Time stamps of all frames in the order they are shown, and which of them are key frames."""
