@@ -47,6 +47,7 @@ NOT_RUN = {
     "make format": "changes the checkout",
     "make bench": "minutes of a whole idle machine",
     "make bundle": "minutes; test_bundle.py has its parts",
+    "make wheel": "minutes, and gigabytes that pip fetches",
     "tools.bundle": "minutes; test_bundle.py has its parts",
     "tools.refresh_models": "writes into the checkout; `lipwright export` does the same for one avatar",
     "tools.load": "an hour of load; test_load.py has its parts",
