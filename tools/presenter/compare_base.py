@@ -126,6 +126,8 @@ def compare(
         for start in STARTS:
             begun = pack if start == "scratch" else replace(pack, base=base)
             asked = plan(count, width, len(pack.held_frames()))
+            if start == "base":  # as `lipwright train --base` does
+                asked = replace(asked, phases=tuple(phase.gentle() for phase in asked.phases))
             scores = train_person(
                 begun, out / f"{start}{count}", device=device, plan=asked, progress=_Teller(f"{start} {count}")
             )
