@@ -16,6 +16,7 @@ from lipwright.avatar import Avatar, builtin_avatar
 from lipwright.contract import FPS, ROI_SIZE, SAMPLE_RATE
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator
+from lipwright.training import lessons
 from lipwright.training.base import base_width, exported_weights
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
@@ -288,7 +289,7 @@ def test_a_base_that_was_interrupted_ends_like_one_that_was_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_base, "speaking", stopped)
+        patch.setattr(lessons, "speaking", stopped)
         train_base.train_base(packs[:2], speech, tmp_path, PHASES, "mobile", "cpu")
     assert not (tmp_path / train_base.WEIGHTS).exists()
     resumed = train_base.train_base(packs[:2], speech, tmp_path, PHASES, "mobile", "cpu").state_dict()
