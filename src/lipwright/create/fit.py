@@ -184,10 +184,12 @@ def open_pack(
     from lipwright.training.person import PLAN
 
     path = training_folder(avatar.path) / _PACK
-    begun = (path.parent / _RUN / PLAN).exists()
-    if not path.exists() or (not begun and is_whole(Pack.load(path).base) != (base is not None)):
-        path.parent.mkdir(exist_ok=True)
-        collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
+    if path.exists():
+        kept, begun = Pack.load(path), (path.parent / _RUN / PLAN).exists()
+        if begun or is_whole(kept.base) == (base is not None):
+            return kept
+    path.parent.mkdir(exist_ok=True)
+    collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
     return Pack.load(path)
 
 
