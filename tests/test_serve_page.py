@@ -252,6 +252,21 @@ def test_a_microphone_that_is_pulled_out_is_told_in_words(page: Page, engine: En
     until(lambda: engine.active == 0)
 
 
+def test_a_microphone_that_goes_while_the_session_begins_is_told_in_words(page: Page, engine: Engine) -> None:
+    page.run("""
+        const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wish) => {
+          const stream = await given(wish);
+          stream.getTracks()[0].stop();
+          return stream;
+        };
+    """)
+    page["microphone"].click()
+    until(lambda: page["message"].is_displayed())
+    assert "The microphone is gone" in page["message"].text
+    until(lambda: engine.active == 0)
+
+
 def test_the_poster_stays_until_there_is_a_picture(page: Page, sound: Path) -> None:
     page.run("""
         window.states = [];

@@ -32,6 +32,12 @@ from live import costly_face, ended, raw, running, serving, small_avatar
 TOKEN = "a-secret-of-many-characters"
 SOURCE = Path(__file__).parent.parent / "src" / "lipwright"
 FAST = Limits(requests_per_second=10_000)
+UPGRADE = (
+    b"GET /v1/avatars/tiny/stream HTTP/1.1\r\nHost: HOST\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+#: A masked close frame without a reason, RFC 6455 5.5.1.
+GOODBYE = b"\x88\x80\0\0\0\0"
 
 
 @pytest.fixture(scope="module")
@@ -281,11 +287,19 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert any("look-ahead 2: 212.5 ms" in line for line in lines)
 
 
-def test_tls(engine: Engine, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for this machine and its private key."""
+    folder = tmp_path_factory.mktemp("pair")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(make, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_tls(engine: Engine, pair: tuple[Path, Path]) -> None:
+    certificate, key = pair
     with serving(engine, Policy(limits=FAST), certificate, key) as address:
         context = ssl.create_default_context(cafile=str(certificate))
         assert httpx.get(f"https://{address}/healthz", verify=context).status_code == 200
@@ -294,3 +308,18 @@ def test_tls(engine: Engine, tmp_path: Path) -> None:
             assert json.loads(connection.recv(20))["type"] == "ready"
     with pytest.raises(LipwrightError, match="must be PEM files that belong together"):
         server(create_app(engine, Policy()), Limits(), key, certificate)
+
+
+def test_a_server_that_stops_while_a_client_says_goodbye_is_silent(engine: Engine, pair: tuple[Path, Path]) -> None:
+    """The client has said goodbye and been answered; its TLS stays open, so the server holds the connection still."""
+    certificate, key = pair
+    context = ssl.create_default_context(cafile=str(certificate))
+    with serving(engine, Policy(limits=FAST), certificate, key) as address:
+        head = UPGRADE.replace(b"HOST", address.encode())
+        client = context.wrap_socket(raw(address, b""), server_hostname="127.0.0.1")
+        client.settimeout(20)
+        client.sendall(head)
+        assert b" 101 " in client.recv(65536)
+        client.sendall(GOODBYE)
+        assert client.recv(65536).startswith(b"\x88"), "the answer is a close frame"
+    client.close()

@@ -62,6 +62,13 @@ class WatchedSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # a refused upgrade is answered: nothing is missing
 
+    def shutdown(self) -> None:
+        """The server stops. A client that has just said goodbye is not told so once more: uvicorn 0.54 fails at that."""
+        if self.transport.is_closing():
+            self.loop.call_later(GOODBYE, self.transport.abort)  # TLS would wait half a minute for its own goodbye
+        else:
+            super().shutdown()
+
     def keepalive_timeout(self) -> None:
         """No answer to a ping: closing would wait until a peer that is gone has read everything."""
         super().keepalive_timeout()

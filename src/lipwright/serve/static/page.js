@@ -24,6 +24,7 @@ const FEW_PICTURES = 0.8;
 const TOKEN = "lipwright-token";
 const NO_MICROPHONE =
   "A browser gives the microphone to pages from https or from localhost only. Playing a sound file works here.";
+const MICROPHONE_GONE = "The microphone is gone. Connect it again, then press Speak.";
 
 const $ = (id) => document.getElementById(id);
 
@@ -236,7 +237,6 @@ async function callUp(mode, channels) {
   session.onText = told;
   session.onEnd = ended;
   page.timers.stats = setInterval(askStats, STATS_MS);
-  presence("live", mode === "live" ? "Listening to you" : "Speaking");
   showControls();
   return session;
 }
@@ -272,6 +272,7 @@ function noH264() {
 
 function ended(error) {
   const stream = error && PASSING.has(error.code) ? page.microphone?.release() : null;
+  if (stream) page.microphone = null; // hanging up would switch it off
   hangUp();
   if (stream) doing(() => speakAgain(stream));
   else if (error) complain(error);
@@ -327,6 +328,7 @@ async function speakInto(stream) {
     throw new SessionError("lost", "The connection to the server was lost.");
   }
   page.microphone = microphone;
+  presence("live", "Listening to you");
   say(`The microphone is on, ${page.avatar.name} says what you say.`);
 }
 
@@ -376,6 +378,8 @@ async function microphoneStream() {
 async function listening(stream, session) {
   const { context } = page;
   await context.audioWorklet.addModule("/static/capture.js");
+  const [track] = stream.getTracks();
+  if (track.readyState === "ended") throw new Error(MICROPHONE_GONE); // while the session began: nobody was told
   const source = context.createMediaStreamSource(stream);
   const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
   capture.port.onmessage = ({ data }) => {
@@ -384,8 +388,7 @@ async function listening(stream, session) {
     $("level").style.setProperty("--level", Math.min(1, Math.sqrt(power) * 5).toFixed(2));
   };
   source.connect(capture);
-  const [track] = stream.getTracks();
-  track.onended = () => ended(new Error("The microphone is gone. Connect it again, then press Speak."));
+  track.onended = () => ended(new Error(MICROPHONE_GONE));
   return {
     stop() {
       stopTracks(this.release());
