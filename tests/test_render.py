@@ -335,6 +335,20 @@ def test_no_frame_of_a_walk_waits_for_many(
     assert count < waits * 240
 
 
+@pytest.mark.parametrize("keyframes", [1, 7, 250])
+def test_a_walk_decodes_nothing_that_its_segment_does_not_show(tmp_path: Path, keyframes: int) -> None:
+    """Beyond a cut lie pictures nobody sees: decoding them costs time, and one of them may be damaged."""
+    path = write_film(tmp_path / "film.mp4", 60, keyframes)
+    film = list(VideoReader(path))
+    segments = [(0, 20), (23, 41), (41, 60)]
+    walk = Walk(60, 30, segments)
+    with Template(path, 16 * PICTURE_BYTES, segments) as template:
+        for k in map(walk, range(100)):
+            assert np.array_equal(template.frame(k).bgr, film[k]), k
+            kept = [(start, start + len(chunk)) for start, chunk in template._chunks.items() if chunk]
+            assert all(23 <= start and stop <= 41 for start, stop in kept), kept
+
+
 def test_template_lost_frame_is_named(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.avi", 20, 1, "mjpeg")
     data = bytearray(path.read_bytes())

@@ -28,8 +28,7 @@ from lipwright.video import VideoReader
 
 def excesses(avatar: Avatar, networks: Networks, sound: Path, border: Border, count: int) -> list[float]:
     """The worst seam of each of ``count`` frames of the avatar saying ``sound``."""
-    segments = [(segment.start, segment.stop) for segment in avatar.manifest.segments]
-    walk = Walk(avatar.frame_count, avatar.manifest.start_frame, segments)
+    walk = Walk(avatar.frame_count, avatar.manifest.start_frame, avatar.segments)
     found = []
     with (
         SoundReader(sound) as reader,

@@ -176,6 +176,11 @@ class Avatar:
         return self.manifest.sizes.frames
 
     @property
+    def segments(self) -> list[tuple[int, int]]:
+        """First frame and stop of the template's stretches without a cut; none: the whole template is one."""
+        return [(segment.start, segment.stop) for segment in self.manifest.segments]
+
+    @property
     def template(self) -> Path:
         """The film that gets a new mouth, 25 fps."""
         return existing(self.path, TEMPLATE)

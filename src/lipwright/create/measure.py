@@ -156,8 +156,7 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
 
 def _shown(avatar: Avatar, start: int, count: int) -> list[int]:
     """Template frames that a film from ``start`` on shows."""
-    segments = [(segment.start, segment.stop) for segment in avatar.manifest.segments]
-    walk = Walk(avatar.frame_count, start, segments)
+    walk = Walk(avatar.frame_count, start, avatar.segments)
     return [walk(index) for index in range(count)]
 
 

@@ -139,7 +139,7 @@ class Painter(Closing):
 
 def _open_template(avatar: Avatar, cache_bytes: int) -> Template:
     """The avatar's film, if it is the one the manifest describes."""
-    template, sizes = Template(avatar.template, cache_bytes), avatar.manifest.sizes
+    template, sizes = Template(avatar.template, cache_bytes, avatar.segments), avatar.manifest.sizes
     found, described = (template.width, template.height), (sizes.width, sizes.height)
     if found != described or len(template) < avatar.frame_count:
         template.close()

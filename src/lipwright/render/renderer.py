@@ -192,9 +192,7 @@ class Renderer(Closing):
 
 
 def _walk(avatar: Avatar, start: int | None) -> Walk:
-    manifest = avatar.manifest
-    segments = [(segment.start, segment.stop) for segment in manifest.segments]
-    return Walk(avatar.frame_count, manifest.start_frame if start is None else start, segments)
+    return Walk(avatar.frame_count, avatar.manifest.start_frame if start is None else start, avatar.segments)
 
 
 def render(avatar: Avatar, audio: Path, **options: Unpack[Options]) -> Generator[Frame, None, None]:

@@ -59,15 +59,21 @@ class Template(Closing):
     Frames are kept as the decoder gave them (a 4:2:0 picture needs half the memory of BGR), in chunks that begin at
     key frames where possible. A walk forwards decodes each frame when it has its turn; a walk backwards decodes, with
     each frame of a chunk, a share of what the chunk before it takes, from its key frame on, so that no frame waits for
-    many. The chunks used last stay, as many as fit into ``cache_bytes``; a short film stays whole.
+    many. What lies beyond the segment that the walk is in is not decoded for it. The chunks used last stay, as many as
+    fit into ``cache_bytes``; a short film stays whole.
 
     Not to be used by two threads at once.
+
+    Args:
+        path: the film.
+        cache_bytes: memory for decoded frames.
+        segments: as for ``Walk``.
 
     Raises:
         MediaError: the file cannot be read as a film; later, a frame cannot be decoded.
     """
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES, segments: Sequence[tuple[int, int]] = ()) -> None:
         self._decoder = _Decoder(path)
         first = self._decoder.frame(0)
         orientation = Orientation.of(first)
@@ -76,7 +82,9 @@ class Template(Closing):
         self.height, self.width = self._to_picture(first).shape[:2]
         self._kept_frames = max(cache_bytes // sum(plane.buffer_size for plane in first.planes), 2)
         limit = min(CHUNK_FRAMES, self._kept_frames // 2)
-        self._starts = _chunk_starts(self._decoder.keys, len(self), limit)
+        self._segments = [*segments, (0, len(self))]
+        firsts = {first for first, _ in self._segments}
+        self._starts = sorted(firsts.union(_chunk_starts(self._decoder.keys, len(self), limit)))
         self._chunks: OrderedDict[int, list[av.VideoFrame]] = OrderedDict()
         self._last = 0
 
@@ -87,10 +95,11 @@ class Template(Closing):
         """Frame ``k``."""
         start = self._start_of(k)
         picture = self._picture(self._chunk(start, k + 1 - start)[k - start])
-        if k == self._last - 1 and start > 0:
+        first, stop = next((first, stop) for first, stop in self._segments if first <= k < stop)
+        if k == self._last - 1 and start > first:
             self._read_behind(start, k)
         elif k == self._last + 1:
-            self._read_ahead(start, k)
+            self._read_ahead(start, k, stop)
         self._last = k
         return picture
 
@@ -119,12 +128,12 @@ class Template(Closing):
             share = -(-(self._decoder.way_to(wanted) + start - wanted) // (k - start + 1))
             self._chunk(before, ready + share - self._decoder.approach(wanted, share))
 
-    def _read_ahead(self, start: int, k: int) -> None:
+    def _read_ahead(self, start: int, k: int, stop: int) -> None:
         """Bring the decoder back, which a walk backwards has left elsewhere, before the chunk after this one begins."""
         following = self._starts[bisect_right(self._starts, k)] if start < self._starts[-1] else len(self)
         wanted = following + len(self._chunks.get(following, []))
         whole = len(self._chunks[start]) == following - start
-        if whole and wanted < len(self):
+        if whole and wanted < stop:
             self._decoder.approach(wanted, -(-self._decoder.way_to(wanted) // (following - k)))
 
     def _picture(self, frame: av.VideoFrame) -> Picture:

@@ -63,7 +63,7 @@ class WatchedSocket(WebSocketsSansIOProtocol):
             self.handshake_complete = True  # a refused upgrade is answered: nothing is missing
 
     def shutdown(self) -> None:
-        """The server stops. A client that has just said goodbye is not told so once more: uvicorn 0.54 fails at that."""
+        """The server stops. A client that has just said goodbye is not told so again: uvicorn 0.54 fails at that."""
         if self.transport.is_closing():
             self.loop.call_later(GOODBYE, self.transport.abort)  # TLS would wait half a minute for its own goodbye
         else:
