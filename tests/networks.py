@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from lipwright.contract import FloatArray
+from lipwright.contract import FloatArray, UInt8Array
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -45,6 +45,10 @@ def _formula(key: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 def pictures(count: int) -> FloatArray:
     return np.random.default_rng(7).random((count, *IMAGE), dtype=np.float32)
+
+
+def rois(count: int) -> UInt8Array:
+    return np.random.default_rng(6).integers(0, 256, (count, 320, 320, 3), dtype=np.uint8)
 
 
 def windows(count: int) -> FloatArray:

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from avatars import Parts, make_avatar
-from lipwright import Avatar, LipwrightError
+from lipwright import Avatar, LipwrightError, patch
 from lipwright.contract import FRAME_MS, FloatArray
 from lipwright.errors import ContractError
 from lipwright.render import Networks
-from lipwright.runtimes.base import probe_inputs
+from lipwright.runtimes import redraw
 from lipwright.serve import faces
 from lipwright.serve.capacity import BATCHES, SHARE, Costs, capacity, fits, measure_batches, quicker
 from lipwright.serve.engine import (
@@ -34,6 +34,7 @@ from lipwright.serve.faces import Face
 from lipwright.serve.lanes import SideBySide
 from lipwright.serve.session import LiveFrame, SessionOptions
 from live import PATIENCE, CostlyGenerator, LevelEncoder, costly_face, noise, running, small_avatar, until
+from networks import pictures, rois, windows
 
 PUSHED = SessionOptions("pushed", lost_after=None)
 
@@ -146,19 +147,19 @@ def test_of_two_ways_to_draw_the_quicker_is_taken_for_every_size() -> None:
 
 def test_lanes_answer_in_order_and_all_at_once() -> None:
     alone, wide = CostlyGenerator(), Lanes(3)
-    inputs = probe_inputs("generator", 3)
+    asked, heard = rois(3), windows(3)
     generator = SideBySide(alone)
-    assert np.array_equal(generator.run(*inputs), inputs[0][:, :3])
+    assert np.array_equal(redraw(generator, asked, heard).rois, asked)
     assert alone.batches == [3]
     generator.spread(wide, [3])
-    assert np.array_equal(generator.run(*inputs), inputs[0][:, :3])
+    assert np.array_equal(redraw(generator, asked, heard).rois, asked)
     assert wide.batches == [1, 1, 1]
-    generator.run(*(array[:2] for array in inputs))
+    redraw(generator, asked[:2], heard[:2])
     assert alone.batches == [3, 2], "two are not drawn side by side"
     assert generator.detail.endswith("up to 3 frames side by side")
     generator.close()
     assert generator.detail == alone.detail
-    generator.run(*inputs)
+    redraw(generator, asked, heard)
     assert alone.batches == [3, 2, 3]
 
 
@@ -167,11 +168,11 @@ def test_a_lane_that_fails_is_raised_when_all_have_ended() -> None:
     wide.lanes, wide.broken = 2, True
     generator = SideBySide(CostlyGenerator())
     generator.spread(wide, [2])
-    image, windows = probe_inputs("generator", 2)
-    windows[0] = 1.0
-    windows[1] = 0.0
+    heard = windows(2)
+    heard[0] = 1.0
+    heard[1] = 0.0
     with pytest.raises(LipwrightError, match="fallen out"):
-        generator.run(image, windows)
+        redraw(generator, rois(2), heard)
     assert wide.batches == [1, 1]
     generator.close()
 
@@ -201,9 +202,10 @@ def test_lanes_are_used_where_more_sessions_fit(avatar: Avatar, measured: list[f
         assert engine.costs["tiny"].draw_ms == ((1, 20.0), (2, 22.0), (3, 24.0))
         assert engine.capacity == 3
         wide.batches.clear()
-        inputs = probe_inputs("generator", 3)
-        assert np.array_equal(engine.infer("tiny", *inputs), inputs[0][:, :3])
+        assert np.array_equal(face.networks.redraw(rois(3), windows(3)).rois, rois(3))
         assert wide.batches == [1, 1, 1]
+        assert np.array_equal(engine.infer("tiny", pictures(2), windows(2)), pictures(2)[:, :3])
+        assert wide.batches == [1, 1, 1], "what programs ask for takes one lane"
         with engine.open("tiny", PUSHED, "test") as seat:
             assert contiguous(read(seat, 5))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lipwright-lane")]
@@ -458,7 +460,7 @@ def test_pictures_of_an_avatar_without_consent_carry_the_mark(avatar: Avatar, tm
     face, _ = costly_face(unknown)
     mark, stills = face.disclosure.mark, [face.painter.still(k) for k in range(12)]
     assert mark is not None
-    plain = [face.painter.finish(still, still.mouth.input[:3] if still.mouth else None) for still in stills]
+    plain = [face.painter.finish(still, patch.roi(still.mouth.crop) if still.mouth else None) for still in stills]
     with running(face) as engine, engine.open("tiny", PUSHED, "test") as seat:
         picture = next(frame.picture for frame in read(seat, 4) if frame.picture is not None)
     assert any(np.array_equal(picture.bgr, mark.draw(drawn).bgr) for drawn in plain)

@@ -54,8 +54,9 @@ def shared(avatar: Avatar) -> Networks:
     opened = Networks.open(avatar, RUNTIME, lanes=LANES)
     generator = opened.generator
     if isinstance(generator, OpenVinoRuntime):
-        for request in [generator._requests.get() for _ in range(LANES)]:
-            generator._requests.put(Slow(request))
+        requests = generator._first._requests
+        for request in [requests.get() for _ in range(LANES)]:
+            requests.put(Slow(request))
     return opened
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,13 +19,14 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from lipwright import patch
 from lipwright.contract import AUDIO as AUDIO_SPEC
-from lipwright.contract import FEATURE, INPUT, MEL, OUTPUT, FloatArray, TensorSpec
+from lipwright.contract import FEATURE, INPUT, MEL, OUTPUT, FloatArray, TensorSpec, UInt8Array
 from lipwright.errors import AvatarError, ContractError, LipwrightError, MissingExtraError, RuntimeUnavailableError
 from lipwright.export import export_audio_encoder, export_generator
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
-from lipwright.runtimes import Runtime, base, open_runtime
+from lipwright.runtimes import Runtime, base, open_runtime, redraw
 from lipwright.runtimes import onnx as onnx_runtime
 from lipwright.runtimes import torch as torch_runtime
 from lipwright.runtimes.base import Precision, cpu_has
@@ -33,7 +34,7 @@ from lipwright.runtimes.choice import Question, cache_folder, choose, is_install
 from lipwright.runtimes.openvino import OpenVinoRuntime
 from lipwright.runtimes.stored import Store, round_graph
 from lipwright.runtimes.torch import TorchRuntime, has_weights, load_audio_encoder, load_generator
-from networks import AUDIO, IMAGE, PICTURE, alien_output, formula_weights, mels, pictures, windows, write_alien
+from networks import AUDIO, IMAGE, PICTURE, alien_output, formula_weights, mels, pictures, rois, windows, write_alien
 
 ON_ONNX = ["onnxruntime", *(["openvino"] if is_installed("openvino") else [])]
 ALL = [*ON_ONNX, "torch"]
@@ -133,6 +134,94 @@ def test_takes_read_only_and_strided_arrays(opened: Runtime, expected: FloatArra
 def test_wrong_arrays_are_refused(opened: Runtime, arrays: tuple[FloatArray, ...], message: str) -> None:
     with pytest.raises(ContractError, match=message):
         opened.run(*arrays)
+
+
+# --- in 8 bits ------------------------------------------------------------------------------------------------------
+
+
+def by_numpy(opened: Runtime, count: int) -> UInt8Array:
+    """What ``redraw`` must give, within a level: scaled, masked and rounded around ``run``."""
+    inputs = np.stack([patch.to_input(roi, roi) for roi in rois(count)])
+    return np.stack([patch.from_output(output) for output in opened.run(inputs, windows(count))])
+
+
+def test_redrawing_in_8_bits_is_what_numpy_makes_around_the_network(opened: Runtime) -> None:
+    answer = redraw(opened, rois(3), windows(3))
+    assert answer.rois.dtype == np.uint8
+    assert answer.finite.tolist() == [True, True, True]
+    off = np.abs(answer.rois.astype(int) - by_numpy(opened, 3))
+    assert off.max() <= 1
+    assert (off > 0).mean() < 1e-3
+    assert answer.rois.std() > 1, "a picture, not one grey"
+
+
+def test_a_redrawn_roi_belongs_to_the_caller_and_no_frames_give_none(opened: Runtime) -> None:
+    first = redraw(opened, rois(1), windows(1)).rois
+    kept = first.copy()
+    redraw(opened, rois(2)[1:], windows(2)[1:])
+    assert np.array_equal(first, kept)
+    assert first.flags.writeable
+    assert redraw(opened, rois(0), windows(0)).rois.shape == (0, 320, 320, 3)
+
+
+def test_redrawing_takes_read_only_and_strided_rois(opened: Runtime) -> None:
+    crops = np.zeros((2, 328, 328, 3), np.uint8)
+    crops[:, 4:-4, 4:-4] = rois(2)
+    crops.flags.writeable = False
+    expected = redraw(opened, rois(2), windows(2)).rois
+    assert np.array_equal(redraw(opened, crops[:, 4:-4, 4:-4], windows(2)).rois, expected)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ((rois(1).transpose(0, 3, 1, 2), windows(1)), "roi: expected uint8"),
+        ((rois(1).astype(np.float32), windows(1)), "roi: expected uint8"),
+        ((rois(1), windows(1).astype(np.float64)), "audio: expected float32"),
+        ((rois(2), windows(1)), "2 ROIs and 1 windows"),
+    ],
+    ids=["channels first", "float", "float64", "batches"],
+)
+def test_wrong_arrays_are_not_redrawn(opened: Runtime, arrays: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        redraw(opened, *arrays)
+
+
+@pytest.mark.parametrize("runtime", ON_ONNX)
+@pytest.mark.parametrize("batch", ["n", 2])
+def test_redrawing_by_a_model_from_elsewhere(tmp_path: Path, runtime: str, batch: int | str) -> None:
+    """Other names and order of the ports, fp16 inside, a batch size of its own; and a picture that is no picture."""
+    model = write_alien(
+        tmp_path / "alien.onnx",
+        image=(batch, *IMAGE),
+        audio=(batch, *AUDIO),
+        output=(batch, *PICTURE),
+        audio_first=True,
+        store=TensorProto.FLOAT16,
+    )
+    opened = open_runtime(model, "generator", runtime, "f32")
+    heard = windows(3)
+    heard[1] = np.nan
+    answer = redraw(opened, rois(3), heard)
+    assert answer.finite.tolist() == [True, False, True]
+    inputs = np.stack([patch.to_input(roi, roi) for roi in rois(3)])
+    for k in (0, 2):
+        expected = patch.from_output(alien_output(inputs[k : k + 1], heard[k : k + 1])[0])
+        assert np.abs(answer.rois[k].astype(int) - expected).max() <= 1
+
+
+def test_openvino_compiles_a_generator_in_float_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_installed("openvino"):
+        return
+    opened = open_runtime(folder / "generator.onnx", "generator", "openvino", "f32")
+    assert isinstance(opened, OpenVinoRuntime)
+    redraw(opened, rois(1), windows(1))
+    assert opened._float is None
+    opened.run(pictures(0), windows(0))
+    assert opened._float is not None, "no frames are enough: a server opens it before others wait"
+
+
+# --- encoder, and what goes wrong -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("runtime", ALL)
@@ -522,13 +611,12 @@ def test_torch_has_no_weights_of_other_programs(tmp_path: Path, monkeypatch: pyt
 class Card:
     """What is recorded for CUDA, done at once: the order of calls is that of a card."""
 
-    def __init__(self, compute: Callable[[Any], torch.Tensor], shapes: list[tuple[int, ...]], device: object) -> None:
-        self.compute, self.shapes, self.device = compute, shapes, device
+    def __init__(self, compute: Callable[[Any], Sequence[torch.Tensor]], arrays: list[Any], device: object) -> None:
+        self.compute, self.shapes, self.device = compute, [a.shape for a in arrays], device
 
-    def __call__(self, arrays: list[FloatArray]) -> FloatArray:
+    def __call__(self, arrays: list[Any]) -> list[Any]:
         assert [a.shape for a in arrays] == self.shapes
-        answer: FloatArray = self.compute([torch.tensor(a) for a in arrays]).numpy()
-        return answer
+        return [answer.numpy() for answer in self.compute([torch.tensor(a) for a in arrays])]
 
 
 def test_each_batch_size_is_recorded_once_and_few_are_kept(
@@ -540,12 +628,12 @@ def test_each_batch_size_is_recorded_once_and_few_are_kept(
     monkeypatch.setattr(torch_runtime, "MOST_RECORDED", 2)
     monkeypatch.setattr(opened, "_records", True)
     assert np.abs(opened.run(pictures(3), windows(3)) - expected).max() <= 1e-4
-    first = opened.recorded[3]
+    first = opened.recorded["run", 3]
     opened.run(pictures(1), windows(1))
     opened.run(pictures(3), windows(3))
-    assert opened.recorded[3] is first
-    opened.run(pictures(2), windows(2))
-    assert list(opened.recorded) == [3, 2]
+    assert opened.recorded["run", 3] is first
+    redraw(opened, rois(3), windows(3))
+    assert list(opened.recorded) == [("run", 3), ("redraw", 3)]
 
 
 def test_openvino_knows_all_sizes_beforehand(folder: Path) -> None:

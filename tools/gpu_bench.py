@@ -1,4 +1,6 @@
-"""What the generator takes on an NVIDIA card: milliseconds, memory and parity in every precision, for one frame and 16.
+"""What drawing takes on an NVIDIA card: milliseconds, memory and parity in every precision, for one frame and 16.
+
+Drawing is all of a frame between cut and paste: masking, scaling and rounding too, as a render asks for it.
 
 PYTHONPATH=src python -m tools.gpu_bench [AVATAR] [-o FILE.json]
 
@@ -23,8 +25,8 @@ import numpy as np
 
 from lipwright import patch
 from lipwright.audio.window import feature_windows
-from lipwright.contract import FloatArray, Rect
-from lipwright.runtimes import Precision, open_runtime
+from lipwright.contract import FloatArray, Rect, UInt8Array
+from lipwright.runtimes import Precision, open_runtime, redraw
 from lipwright.runtimes.torch import TorchRuntime, library
 
 PRESENTER = Path("src/lipwright/data/presenter.avatar")
@@ -34,8 +36,8 @@ PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "f16")
 BATCHES = (1, 16)
 #: Calls measured, and before those not measured.
 CALLS, WARM_UP = 200, 20
-#: A value further off than this counts as off; so many may be. On average, what `lipwright check` allows.
-OFF, MOST_OFF, MEAN_OFF = 2 / 255, 0.001, 0.5 / 255
+#: Levels (of 255) beyond which a value counts as off; the share that may be; levels off on average, as `check` allows.
+OFF, MOST_OFF, MEAN_OFF = 2, 0.001, 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Row:
     """Until the first answer."""
     median_ms: float
     p99_ms: float
-    """From float32 arrays to a float32 array, both in ordinary memory."""
+    """From ROIs and windows to ROIs, all in ordinary memory."""
     card_ms: float | None
     """On the card alone; None without one."""
     card_mb: float | None
@@ -56,7 +58,7 @@ class Row:
     max_off: float
     mean_off: float
     share_off: float
-    """Against f32 on the processor, 0..1; the last: the share of values off by more than 2/255."""
+    """Against f32 on the processor, levels; the last: the share of values off by more than 2 levels."""
 
     @property
     def good(self) -> bool:
@@ -64,22 +66,21 @@ class Row:
         return self.mean_off <= MEAN_OFF and self.share_off <= MOST_OFF
 
 
-def questions(avatar: Path, count: int) -> tuple[FloatArray, FloatArray]:
-    """Pictures [count, 6, 320, 320] and windows [count, 32, 16, 16] of an avatar's first usable frames and features."""
+def questions(avatar: Path, count: int) -> tuple[UInt8Array, FloatArray]:
+    """ROIs [count, 320, 320, 3] and windows [count, 32, 16, 16] of an avatar's first usable frames and features."""
     windows = feature_windows(np.load(avatar / FEATURES))
     film = cv2.VideoCapture(str(avatar / FILM))
-    images: list[FloatArray] = []
+    rois: list[UInt8Array] = []
     for row in np.load(avatar / RECTS):
         seen, picture = film.read()
-        if not seen or len(images) == count:
+        if not seen or len(rois) == count:
             break
         rect = Rect(*map(int, row))
         if rect.usable:
-            roi = patch.roi(patch.crop(np.asarray(picture, np.uint8), rect, "auto"))
-            images.append(patch.to_input(roi, roi))
-    if not images or not len(windows):
+            rois.append(patch.roi(patch.crop(np.asarray(picture, np.uint8), rect, "auto")))
+    if not rois or not len(windows):
         sys.exit(f"{avatar} has no frame with a face, or no features: name another avatar")
-    return np.resize(np.stack(images), (count, *images[0].shape)), np.resize(windows, (count, *windows.shape[1:]))
+    return np.resize(np.stack(rois), (count, *rois[0].shape)), np.resize(windows, (count, *windows.shape[1:]))
 
 
 def milliseconds(call: Callable[[], object], calls: int) -> list[float]:
@@ -95,13 +96,14 @@ def milliseconds(call: Callable[[], object], calls: int) -> list[float]:
 
 def on_the_card(runtime: TorchRuntime, batch: int, calls: int) -> float | None:
     """Milliseconds of a call between two marks on the card itself."""
-    if batch not in runtime.recorded:
+    key = ("redraw", batch)
+    if key not in runtime.recorded:
         return None
     torch = library()
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     for _ in range(calls):
-        runtime.recorded[batch].replay()
+        runtime.recorded[key].replay()
     end.record()
     torch.cuda.synchronize()
     return float(begin.elapsed_time(end)) / calls
@@ -117,14 +119,14 @@ def measure(model: Path, provider: str, precision: Precision, batch: int, calls:
     began = time.perf_counter()
     runtime = open_runtime(model, "generator", f"torch:{provider}", precision)
     assert isinstance(runtime, TorchRuntime)
-    images, windows = asked.images[:batch], asked.windows[:batch]
-    runtime.run(images, windows)
+    rois, windows = asked.rois[:batch], asked.windows[:batch]
+    redraw(runtime, rois, windows)
     opening = time.perf_counter() - began
-    times = [each / batch for each in milliseconds(lambda: runtime.run(images, windows), calls)]
+    times = [each / batch for each in milliseconds(lambda: redraw(runtime, rois, windows), calls)]
     alone = on_the_card(runtime, batch, calls)
-    steps = range(0, len(asked.images), batch)
-    drawn = [runtime.run(asked.images[i : i + batch], asked.windows[i : i + batch]) for i in steps]
-    off = np.abs(np.concatenate(drawn) - asked.expected)
+    steps = range(0, len(asked.rois), batch)
+    drawn = [redraw(runtime, asked.rois[i : i + batch], asked.windows[i : i + batch]).rois for i in steps]
+    off = np.abs(np.concatenate(drawn).astype(np.int16) - asked.expected)
     return Row(
         precision=precision,
         batch=batch,
@@ -143,9 +145,9 @@ def measure(model: Path, provider: str, precision: Precision, batch: int, calls:
 class Asked:
     """What every row draws, and what f32 on the processor draws of it."""
 
-    images: FloatArray
+    rois: UInt8Array
     windows: FloatArray
-    expected: FloatArray
+    expected: UInt8Array
 
 
 def table(rows: list[Row]) -> str:
@@ -165,7 +167,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         alone = "" if row.card_ms is None else f"{row.card_ms:.3f}"
         memory = "" if row.card_mb is None else f"{row.card_mb:.0f} MB"
-        parity = [f"{255 * row.mean_off:.3f}/255", f"{255 * row.max_off:.2f}/255", f"{row.share_off:.4%}"]
+        parity = [f"{row.mean_off:.3f}/255", f"{row.max_off:.0f}/255", f"{row.share_off:.4%}"]
         times = [f"{row.median_ms:.3f}", f"{row.p99_ms:.3f}", alone]
         lines.append([row.precision, str(row.batch), *times, memory, *parity])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -193,11 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=CALLS)
     given = parser.parse_args(arguments)
     model = given.model or given.avatar / MODEL
-    images, windows = questions(given.avatar, max(given.batches))
+    rois, windows = questions(given.avatar, max(given.batches))
     plain = open_runtime(model, "generator", "torch:cpu", "f32")
-    asked = Asked(
-        images, windows, np.concatenate([plain.run(images[i : i + 1], windows[i : i + 1]) for i in range(len(images))])
-    )
+    one_by_one = [redraw(plain, rois[i : i + 1], windows[i : i + 1]).rois for i in range(len(rois))]
+    asked = Asked(rois, windows, np.concatenate(one_by_one))
     print(stamp(given.provider))
     wanted = [(precision, batch) for precision in given.precisions for batch in given.batches]
     rows = [measure(model, given.provider, precision, batch, given.calls, asked) for precision, batch in wanted]

@@ -125,6 +125,8 @@ class TensorSpec:
 
 #: Generator: reference ROI (channels 0-2) and masked ROI (3-5), BGR, 0..1.
 INPUT = TensorSpec("input", (-1, 6, ROI_SIZE, ROI_SIZE))
+#: The same outside the networks: reference and masked ROI are made of it. BGR.
+ROI = TensorSpec("roi", (-1, ROI_SIZE, ROI_SIZE, 3), "uint8")
 #: Generator: 16 features x 512 reshaped row-major.
 AUDIO = TensorSpec("audio", (-1, *AUDIO_SHAPE))
 #: Generator: the new ROI, BGR, 0..1.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lipwright.errors import LipwrightError, RuntimeUnavailableError
 from lipwright.runtimes import Kind, has_nvidia, open_runtime
-from lipwright.runtimes.base import cpu_count, cpu_has, cpu_name, probe_inputs
+from lipwright.runtimes.base import cpu_count, cpu_has, cpu_name
 from lipwright.runtimes.choice import cache_folder, installed_version, is_installed, time_runtime
 from lipwright.runtimes.machine import memory_gib, on_x86, speed_flags
 from lipwright.runtimes.torch import has_weights
@@ -147,7 +147,7 @@ def _runtime_state(name: str, model: Path | None, kind: Kind) -> RuntimeState:
         if name.startswith("torch") and model.is_file() and not has_weights(model):
             untimed = "not timed: there are no weights for it in or beside the network"
             return RuntimeState(name, True, f"{_loaded(name)}; {untimed}", None)
-        trial = time_runtime(name, lambda runtime: open_runtime(model, kind, runtime), probe_inputs(kind))
+        trial = time_runtime(name, lambda runtime: open_runtime(model, kind, runtime), kind)
     except LipwrightError as error:
         return RuntimeState(name, False, str(error), None)
     return RuntimeState(name, True, trial.runtime.detail, 1000 * trial.seconds)

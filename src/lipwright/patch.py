@@ -59,6 +59,11 @@ def masked(roi_image: UInt8Array) -> UInt8Array:
     return hidden
 
 
+def visible() -> UInt8Array:
+    """[320, 320] 1 where the mask leaves the ROI as it is, 0 under it."""
+    return masked(np.ones((ROI_SIZE, ROI_SIZE, 3), np.uint8))[..., 0]
+
+
 def to_input(reference: UInt8Array, target: UInt8Array) -> FloatArray:
     """Two ROIs [320, 320, 3] to the generator's input [6, 320, 320], 0..1.
 

@@ -98,25 +98,25 @@ def inference(task: Task, born: float, tell: Callable[[int], None]) -> Measured:
     import numpy as np
 
     from lipwright.avatar import Avatar
-    from lipwright.runtimes import open_runtime
+    from lipwright.runtimes import open_runtime, redraw
     from lipwright.trial import generator_of, questions
 
     avatar = Avatar.open(task.avatar).at(task.quality)
     runtime = open_runtime(generator_of(avatar), "generator", task.runtime, task.precision)
     loaded = time.time() - born
-    asked = [question.inputs for question in questions(avatar, Path(task.sound), _DIFFERENT)]
+    asked = [(q.roi[np.newaxis], q.window[np.newaxis]) for q in questions(avatar, Path(task.sound), _DIFFERENT)]
     if task.batch > 1:
         rows = np.arange(task.batch) % len(asked)
         asked = [(np.concatenate([asked[i][0] for i in rows]), np.concatenate([asked[i][1] for i in rows]))]
     begin = time.time()
-    runtime.run(*asked[0])
+    redraw(runtime, *asked[0])
     first = loaded + time.time() - begin
     for i in range(task.warm_up):
-        runtime.run(*asked[i % len(asked)])
+        redraw(runtime, *asked[i % len(asked)])
     times = []
     for i in range(task.frames):
         begin = time.perf_counter()
-        runtime.run(*asked[i % len(asked)])
+        redraw(runtime, *asked[i % len(asked)])
         times.append((time.perf_counter() - begin) / task.batch)
         tell(i + 1)
     return _measured(task, runtime.detail, loaded, first, Pace.of(times))

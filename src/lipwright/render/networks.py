@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 
 from lipwright.avatar import Avatar
-from lipwright.contract import FloatArray
+from lipwright.contract import FloatArray, UInt8Array
 from lipwright.errors import AvatarError
-from lipwright.runtimes import Precision, Runtime, open_runtime
+from lipwright.runtimes import Precision, Redrawn, Runtime, open_runtime, redraw
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class Networks:
         """
         feature: FloatArray = self.encoder.run(mel[np.newaxis])[0]
         return feature
+
+    def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """ROIs [B, 320, 320, 3] uint8 BGR, each its own reference, with the mouths of windows [B, 32, 16, 16]."""
+        return redraw(self.generator, rois, windows)
 
     def draw(self, inputs: FloatArray, windows: FloatArray) -> FloatArray:
         """Inputs [B, 6, 320, 320], 0..1 BGR, and windows [B, 32, 16, 16] to the new ROIs [B, 3, 320, 320], 0..1 BGR."""

@@ -27,8 +27,6 @@ class Mouth:
     """[h, w, 3] BGR, the rect as it is in the picture."""
     crop: UInt8Array
     """[328, 328, 3] BGR, the same in the network's world."""
-    input: FloatArray
-    """[6, 320, 320] what the generator sees, 0..1 BGR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Painter(Closing):
         self.width, self.height = self._template.width, self._template.height
 
     def still(self, k: int) -> Still:
-        """Template frame ``k``, cut and turned into the generator's input.
+        """Template frame ``k``, cut.
 
         Raises:
             MediaError: the frame cannot be decoded.
@@ -81,11 +79,9 @@ class Painter(Closing):
         if not rect.usable:
             return Still(k, picture, None)
         piece = picture.piece(rect)
-        crop = patch.crop_of(piece, self._resize)
-        roi = patch.roi(crop)
-        return Still(k, picture, Mouth(rect, piece, crop, patch.to_input(roi, roi)))
+        return Still(k, picture, Mouth(rect, piece, patch.crop_of(piece, self._resize)))
 
-    def draw(self, stills: Sequence[Still], windows: FloatArray, batch: int = 0) -> list[FloatArray | None]:
+    def draw(self, stills: Sequence[Still], windows: FloatArray, batch: int = 0) -> list[UInt8Array | None]:
         """The generator's answers to stills and their windows [B, 32, 16, 16], in one call.
 
         Args:
@@ -95,46 +91,45 @@ class Painter(Closing):
                 size of the call.
 
         Returns:
-            For each still the new ROI [3, 320, 320], 0..1 BGR; None where there is nothing to redraw.
+            For each still the new ROI [320, 320, 3] BGR; None where there is nothing to redraw.
 
         Raises:
             LipwrightError: an answer holds values that are not numbers.
         """
         asked = [i for i, still in enumerate(stills) if still.mouth]
-        answers: list[FloatArray | None] = [None] * len(stills)
+        answers: list[UInt8Array | None] = [None] * len(stills)
         if not asked:
             return answers
         filled = [*asked, *asked[-1:] * (batch - len(asked))]
-        inputs = np.stack([mouth.input for i in filled if (mouth := stills[i].mouth)])
-        outputs = self._networks.draw(inputs, windows[filled])
-        for i, output in zip(asked, outputs, strict=False):
-            self._check(output, stills[i])
-            answers[i] = output
+        rois = np.stack([patch.roi(mouth.crop) for i in filled if (mouth := stills[i].mouth)])
+        drawn = self._networks.redraw(rois, windows[filled])
+        for i, roi, finite in zip(asked, drawn.rois, drawn.finite, strict=False):
+            if not finite:
+                raise self._not_numbers(stills[i])
+            answers[i] = roi
         return answers
 
-    def finish(self, still: Still, answer: FloatArray | None) -> Picture:
+    def finish(self, still: Still, answer: UInt8Array | None) -> Picture:
         """The template frame with the new mouth.
 
-        ``answer`` [3, 320, 320], 0..1 BGR, is what ``draw`` gave for the still.
+        ``answer`` [320, 320, 3] BGR is what ``draw`` gave for the still.
         """
         mouth = still.mouth
         if mouth is None or answer is None:
             return still.picture
-        prediction = patch.from_output(answer)
         if self._border == "exact":
-            return BgrPicture(patch.paste(still.picture.bgr, mouth.rect, mouth.crop, prediction, self._resize))
-        return still.picture.changed(mouth.rect, patch.change(mouth.piece, mouth.crop, prediction, self._resize))
+            return BgrPicture(patch.paste(still.picture.bgr, mouth.rect, mouth.crop, answer, self._resize))
+        return still.picture.changed(mouth.rect, patch.change(mouth.piece, mouth.crop, answer, self._resize))
 
     def close(self) -> None:
         self._template.close()
 
-    def _check(self, output: FloatArray, still: Still) -> None:
-        if not np.isfinite(output).all():
-            raise LipwrightError(
-                f"template frame {still.index}: the generator's picture holds values that are not numbers "
-                f"({self._networks.generator.detail}): try precision f32 or another runtime; if they stay, "
-                f"the model in {self._avatar.path} is damaged"
-            )
+    def _not_numbers(self, still: Still) -> LipwrightError:
+        return LipwrightError(
+            f"template frame {still.index}: the generator's picture holds values that are not numbers "
+            f"({self._networks.generator.detail}): try precision f32 or another runtime; if they stay, "
+            f"the model in {self._avatar.path} is damaged"
+        )
 
 
 def _open_template(avatar: Avatar, cache_bytes: int) -> Template:

@@ -14,7 +14,7 @@ import numpy as np
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
 from lipwright.closing import Closing
-from lipwright.contract import WINDOW_FUTURE, Border, FloatArray
+from lipwright.contract import WINDOW_FUTURE, Border, FloatArray, UInt8Array
 from lipwright.errors import ContractError
 from lipwright.picture import Frame
 from lipwright.render.ahead import ahead, side_by_side
@@ -45,7 +45,7 @@ class Drawn:
 
     take: Take
     """What was prepared."""
-    answer: FloatArray | None
+    answer: UInt8Array | None
     """[3, 320, 320] the new ROI, 0..1 BGR; None where there was nothing to redraw."""
 
 

@@ -6,10 +6,21 @@ import platform
 from pathlib import Path
 
 from lipwright.errors import AvatarError, RuntimeUnavailableError
-from lipwright.runtimes.base import PRECISIONS, Kind, Precision, Runtime, all_lanes, probe_inputs
+from lipwright.runtimes.base import PRECISIONS, Kind, Precision, Runtime, all_lanes
 from lipwright.runtimes.choice import Question, choose, is_installed
+from lipwright.runtimes.redrawing import Redrawn, probe, redraw
 
-__all__ = ["RUNTIMES", "Kind", "Precision", "Runtime", "all_lanes", "has_nvidia", "open_runtime"]
+__all__ = [
+    "RUNTIMES",
+    "Kind",
+    "Precision",
+    "Redrawn",
+    "Runtime",
+    "all_lanes",
+    "has_nvidia",
+    "open_runtime",
+    "redraw",
+]
 
 #: The names a user may give; ``:PROVIDER`` may follow, as in ``onnxruntime:cuda`` or ``torch:cuda``.
 RUNTIMES = ("auto", "onnxruntime", "openvino", "torch")
@@ -66,7 +77,7 @@ def open_runtime(
 def _open(model: Path, kind: Kind, runtime: str, precision: Precision, threads: int | None, lanes: int) -> Runtime:
     name, _, provider = runtime.lower().partition(":")
     opened = _construct(name, model, kind, provider or "cpu", precision, threads, lanes)
-    opened.run(*probe_inputs(kind))
+    probe(opened, kind)
     return opened
 
 

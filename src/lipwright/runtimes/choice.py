@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -19,7 +19,8 @@ import numpy as np
 
 from lipwright.contract import FloatArray
 from lipwright.errors import MissingExtraError, RuntimeUnavailableError
-from lipwright.runtimes.base import ISA_LIMIT, Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name, probe_inputs
+from lipwright.runtimes.base import ISA_LIMIT, Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name
+from lipwright.runtimes.redrawing import probe
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ RUNS = 3
 #: Noise through random weights differs by about 0.01 between f32 and bf16.
 DISAGREEMENT = 0.04
 #: A change of the file's meaning or of the way to measure makes old decisions void.
-_FORMAT = 1
+_FORMAT = 2
 _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "openvino", "torch")
 
 Open = Callable[[str], Runtime]
@@ -94,12 +95,11 @@ class Trial:
 
 
 def _measure(question: Question, open_one: Open) -> tuple[Runtime, Decision]:
-    inputs = probe_inputs(question.kind)
     trials: list[Trial] = []
     refused: list[str] = []
     for name in question.candidates:
         try:
-            trial = time_runtime(name, open_one, inputs)
+            trial = time_runtime(name, open_one, question.kind)
             _require_agreement(trial, trials[0] if trials else trial)
         except (RuntimeUnavailableError, MissingExtraError) as error:
             LOGGER.info("auto: %s is out: %s", name, error)
@@ -115,13 +115,13 @@ def _measure(question: Question, open_one: Open) -> tuple[Runtime, Decision]:
     return best.runtime, Decision(best.name, why)
 
 
-def time_runtime(name: str, open_one: Open, inputs: Sequence[FloatArray]) -> Trial:
-    """Open, which runs it once, and time it on ``inputs``, float32 [B, ...] each; raises what ``open_one`` raises."""
+def time_runtime(name: str, open_one: Open, kind: Kind) -> Trial:
+    """Open, which runs it once, and time it on noise; raises what ``open_one`` raises."""
     runtime = open_one(name)
     times = []
     for _ in range(RUNS):
         begin = time.perf_counter()
-        output = runtime.run(*inputs)
+        output = probe(runtime, kind)
         times.append(time.perf_counter() - begin)
     return Trial(name, runtime, output, min(times))
 

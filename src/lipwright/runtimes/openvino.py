@@ -7,11 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
-from lipwright.contract import FloatArray, TensorSpec
+import numpy as np
+
+from lipwright import patch
+from lipwright.contract import AUDIO, ROI, FloatArray, TensorSpec, UInt8Array
 from lipwright.errors import RuntimeUnavailableError
 from lipwright.runtimes.base import Binding, Kind, Precision, bind, isa_allows, require_file
+from lipwright.runtimes.redrawing import Redrawn, in_batches
 
 _DTYPES = {"f32": "float32", "f16": "float16"}
 #: Their precision says what the network is really computed in; the others only move data.
@@ -45,15 +50,15 @@ class OpenVinoRuntime:
         require_file(model, (".onnx",), self.name)
         if provider != "cpu":
             raise RuntimeUnavailableError(f"openvino runs on cpu here, not on {provider!r}")
-        self._model = model
-        compiled = _compile(model, kind, precision, threads, lanes)
-        self._binding = bind(model, kind, _ports(compiled.inputs), _ports(compiled.outputs))
+        self._model, self._config, self.lanes = model, _config(precision, threads, lanes), lanes
+        graph = _read(model, kind)
+        self._binding = bind(model, kind, _ports(graph.inputs), _ports(graph.outputs))
         self.inputs, self.outputs = self._binding.network.inputs, (self._binding.network.output,)
-        self._output = compiled.output(self._binding.result)
-        self.lanes = lanes
-        self._requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(lanes):
-            self._requests.put(compiled.create_infer_request())
+        self._first = self._compiled(graph if kind == "encoder" else _between_pictures(graph, self._binding))
+        # A generator compiled twice takes twice the memory: in float it is compiled when somebody asks for that.
+        self._float = self._first if kind == "encoder" else None
+        self._opening = Lock()
+        compiled = self._first.compiled
         active, workers = executed_precision(compiled), int(compiled.get_property("INFERENCE_NUM_THREADS"))
         if precision not in ("auto", active):
             raise RuntimeUnavailableError(
@@ -65,20 +70,58 @@ class OpenVinoRuntime:
 
     def run(self, *arrays: FloatArray) -> FloatArray:
         """As ``Runtime.run``: float32 [B, ...] of every input to float32 [B, ...] of the output."""
-        return self._binding.run(arrays, self._forward)
+        network = self._in_float()
 
-    def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
-        request = self._requests.get()
-        # Ports are addressed by position: a model may leave them without names.
+        def forward(given: Sequence[FloatArray]) -> FloatArray:
+            # Ports are addressed by position: a model may leave them without names.
+            answer: FloatArray = network(dict(zip(self._binding.positions, given, strict=True)))[self._binding.result]
+            return answer
+
+        return self._binding.run(arrays, forward)
+
+    def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """As ``Redraws.redraw``, with masking, scaling and rounding in the network."""
+        return in_batches(rois, windows, self._binding.batch or 1, self._forward_pictures)
+
+    def _forward_pictures(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        pictures, sums = self._first([rois, windows])
+        return Redrawn(pictures, np.isfinite(sums))
+
+    def _in_float(self) -> _Lanes:
+        """The network as the contract has it."""
+        with self._opening:
+            if self._float is None:
+                self._float = self._compiled(_read(self._model, "generator"))
+            return self._float
+
+    def _compiled(self, graph: Any) -> _Lanes:
         try:
-            outputs = request.infer(dict(zip(self._binding.positions, arrays, strict=True)))
+            count_out(graph)
+            return _Lanes(library().Core().compile_model(graph, "CPU", self._config), self.lanes, self._model)
+        except RuntimeError as error:
+            raise RuntimeUnavailableError(f"openvino cannot open {self._model}: {_last_line(error)}") from error
+
+
+class _Lanes:
+    """A compiled network that as many threads may use at once as it has lanes."""
+
+    def __init__(self, compiled: Any, lanes: int, model: Path) -> None:
+        self.compiled, self._model = compiled, model
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(lanes):
+            self._requests.put(compiled.create_infer_request())
+
+    def __call__(self, arrays: Any) -> list[Any]:
+        """All outputs, owned by the caller."""
+        request = self._requests.get()
+        try:
+            outputs = request.infer(arrays)
             # The request writes its next answer into the same memory.
-            result: FloatArray = outputs[self._output].copy()
+            return [outputs[port].copy() for port in self.compiled.outputs]
         except RuntimeError as error:
             raise RuntimeUnavailableError(f"openvino cannot run {self._model}: {_last_line(error)}") from error
         finally:
             self._requests.put(request)
-        return result
 
 
 def library() -> Any:
@@ -115,8 +158,7 @@ def devices() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _compile(model: Path, kind: Kind, precision: Precision, threads: int | None, lanes: int) -> Any:
-    openvino = library()
+def _config(precision: Precision, threads: int | None, lanes: int) -> dict[str, Any]:
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY" if lanes == 1 else "THROUGHPUT", "NUM_STREAMS": lanes}
     if precision != "auto":  # left alone, OpenVINO takes bf16 only where the processor has it natively
         config["INFERENCE_PRECISION_HINT"] = precision
@@ -124,14 +166,17 @@ def _compile(model: Path, kind: Kind, precision: Precision, threads: int | None,
         config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
+    return config
+
+
+def _read(model: Path, kind: Kind) -> Any:
+    """The network's graph, with all sizes known."""
     try:
-        core = openvino.Core()
-        graph = core.read_model(str(model))
+        graph = library().Core().read_model(str(model))
         _one_frame_a_call(graph, bind(model, kind, _ports(graph.inputs), _ports(graph.outputs)))
-        count_out(graph)
-        return core.compile_model(graph, "CPU", config)
     except RuntimeError as error:
         raise RuntimeUnavailableError(f"openvino cannot open {model}: {_last_line(error)}") from error
+    return graph
 
 
 def _one_frame_a_call(graph: Any, binding: Binding) -> None:
@@ -142,6 +187,29 @@ def _one_frame_a_call(graph: Any, binding: Binding) -> None:
     if binding.batch is None:
         specs = zip(binding.positions, binding.network.inputs, strict=True)
         graph.reshape({position: [1, *spec.shape[1:]] for position, spec in specs})
+
+
+def _between_pictures(graph: Any, binding: Binding) -> Any:
+    """A generator's graph with ``patch.to_input`` before it and ``patch.from_output`` behind it.
+
+    It takes rois uint8 [B, 320, 320, 3] and windows float32 [B, 32, 16, 16], and gives the new ROIs and the sum of each
+    picture, which tells whether all were numbers. It takes 1.6 ms a frame less than by numpy.
+    """
+    op, count = library().opset13, binding.batch or 1
+    image, audio = (graph.inputs[position] for position in binding.positions)
+    rois = op.parameter([count, *ROI.shape[1:]], np.uint8, name="rois")
+    windows = op.parameter([count, *AUDIO.shape[1:]], np.float32, name="windows")
+    picture = op.divide(op.convert(op.transpose(rois, [0, 3, 1, 2]), "f32"), np.float32(255))
+    pair = op.concat([picture, op.multiply(picture, patch.visible().astype(np.float32))], 1)
+    for port, given in ((image, pair), (audio, windows)):
+        ready = op.convert(given, port.get_element_type().to_string())
+        for reader in port.get_target_inputs():
+            reader.replace_source_output(ready.output(0))
+    output = op.convert(graph.outputs[binding.result].get_node().input(0).get_source_output(), "f32")
+    levels = op.round(op.multiply(op.clamp(output, 0, 1), np.float32(255)), "half_to_even")
+    drawn = op.transpose(op.convert(levels, "u8"), [0, 2, 3, 1])
+    sums = op.reduce_sum(output, [1, 2, 3])
+    return library().Model([op.result(drawn), op.result(sums)], [rois, windows], "redraw")
 
 
 def count_out(graph: Any) -> None:

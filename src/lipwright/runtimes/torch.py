@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lipwright.contract import FloatArray
+from lipwright import patch
+from lipwright.contract import FloatArray, UInt8Array
 from lipwright.errors import AvatarError, ContractError, MissingExtraError, RuntimeUnavailableError
 from lipwright.runtimes.base import NETWORKS, Binding, Kind, Precision, cpu_has, require_file
+from lipwright.runtimes.redrawing import Redrawn
 from lipwright.runtimes.stored import stored_weights
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from lipwright.models.audio_encoder import AudioEncoder
     from lipwright.models.generator import Generator, Width
 
+Array = npt.NDArray[np.generic]
+Compute = Callable[["Sequence[Tensor]"], "Sequence[Tensor]"]
 WEIGHTS = (".pth", ".pt")
 PROVIDERS = ("cpu", "cuda")
 #: Where an avatar keeps the weights of which of its networks, in the same folder. They are those of no other network.
@@ -43,7 +48,7 @@ _ENCODER_PREFIX = "audio_encoder."
 _NAMED = 4
 #: Exported networks name their weights as the trained ones do; those of other programs do not.
 _EXPORTED = ("audio_model.conv7.conv.6.weight", f"{_ENCODER_PREFIX}12.conv_block.0.weight")
-#: Batch sizes whose recordings are kept on a card, and calls before one is recorded.
+#: Computations and batch sizes whose recordings are kept on a card, and calls before one is recorded.
 MOST_RECORDED = 4
 _BEFORE_RECORDING = 3
 
@@ -53,7 +58,8 @@ class TorchRuntime:
 
     ``threads`` sets torch's number of threads for the whole process: torch has no other. On CUDA each batch size is
     recorded once as a graph and then replayed as a whole, from page-locked memory to page-locked memory: a network of
-    so many small layers would wait for its own calls otherwise.
+    so many small layers would wait for its own calls otherwise. What ``redraw`` sends to the card and back are the
+    pictures in 8 bits, an eighth and a quarter of their bytes in float32.
     """
 
     name = "torch"
@@ -84,8 +90,9 @@ class TorchRuntime:
         self._network = network.to(self._device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if kind == "generator":
             _end_in_f32(self._network)
+            self._visible = torch.from_numpy(patch.visible()).to(self._device)
         self._records = provider == "cuda"
-        self.recorded: OrderedDict[int, Recorded] = OrderedDict()
+        self.recorded: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
         contract = NETWORKS[kind]
         positions = tuple(range(len(contract.inputs)))
         self._binding = Binding(contract, contract.inputs, positions, contract.output, 0, None)
@@ -98,55 +105,70 @@ class TorchRuntime:
         """As ``Runtime.run``: float32 [B, ...] of every input to float32 [B, ...] of the output."""
         return self._binding.run(arrays, self._forward)
 
+    def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """As ``Redraws.redraw``, with masking, scaling and rounding on the network's device."""
+        return Redrawn(*self._computed("redraw", self._redrawn, [rois, windows]))
+
     def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
+        output: FloatArray = self._computed("run", lambda given: [self._answer(*given).contiguous()], arrays)[0]
+        return output
+
+    def _computed(self, name: str, compute: Compute, arrays: Sequence[Array]) -> list[Any]:
+        """The arrays that ``compute`` makes of ``arrays``; on CUDA what was recorded of it is replayed."""
         import torch
 
         try:
             with torch.inference_mode():
                 if self._records:
-                    return self._recording(arrays)(arrays)
+                    return self._recording((name, len(arrays[0])), compute, arrays)(arrays)
                 # torch.tensor copies: the caller's array may be read-only, which from_numpy does not respect.
-                output: FloatArray = self._answer([torch.tensor(a) for a in arrays]).numpy()
+                return [answer.numpy() for answer in compute([torch.tensor(a) for a in arrays])]
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise RuntimeUnavailableError(f"torch cannot run this network on {self._device}: {reason}") from error
-        return output
 
-    def _answer(self, given: Sequence[Tensor]) -> Tensor:
+    def _answer(self, *given: Tensor) -> Tensor:
         """float32 tensors on any device to float32 on the network's own."""
         import torch
 
         ready = [t.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last) for t in given]
-        answer: Tensor = self._network(*ready).float().contiguous()
+        answer: Tensor = self._network(*ready).float()
         return answer
 
-    def _recording(self, arrays: Sequence[FloatArray]) -> Recorded:
-        """What was recorded for this batch size; the sizes used last are kept."""
-        count = len(arrays[0])
-        if count not in self.recorded:
+    def _redrawn(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """``patch.to_input``, the network and ``patch.from_output``: ROIs, and whether all their values are numbers."""
+        import torch
+
+        rois, windows = given
+        picture = rois.permute(0, 3, 1, 2).to(torch.float32) / 255
+        output = self._answer(torch.cat([picture, picture * self._visible], 1), windows)
+        levels = (output.clamp(0, 1) * 255).round().to(torch.uint8)
+        return levels.permute(0, 2, 3, 1).contiguous(), output.isfinite().flatten(1).all(1)
+
+    def _recording(self, key: tuple[str, int], compute: Compute, arrays: Sequence[Array]) -> Recorded:
+        """What was recorded for this computation and batch size; those used last are kept."""
+        if key not in self.recorded:
             while len(self.recorded) >= MOST_RECORDED:
                 self.recorded.popitem(last=False)
-            self.recorded[count] = Recorded(self._answer, [a.shape for a in arrays], self._device)
-        self.recorded.move_to_end(count)
-        return self.recorded[count]
+            self.recorded[key] = Recorded(compute, arrays, self._device)
+        self.recorded.move_to_end(key)
+        return self.recorded[key]
 
 
 class Recorded:
     """A computation on CUDA for arrays of one shape: recorded once as a graph, then replayed by a single call.
 
     Args:
-        compute: float32 tensors on the card to one tensor on the card, without a look at their values.
-        shapes: of the float32 arrays that will be given.
+        compute: tensors on the card to tensors on the card, without a look at their values.
+        arrays: such as will be given.
         device: the card.
     """
 
-    def __init__(
-        self, compute: Callable[[Sequence[Tensor]], Tensor], shapes: Sequence[tuple[int, ...]], device: torch.device
-    ) -> None:
+    def __init__(self, compute: Compute, arrays: Sequence[Array], device: torch.device) -> None:
         import torch
 
-        self._locked = [torch.zeros(shape, pin_memory=True) for shape in shapes]
-        self._there = [torch.zeros(shape, device=device) for shape in shapes]
+        self._locked = [torch.tensor(array).pin_memory() for array in arrays]
+        self._there = [locked.to(device) for locked in self._locked]
         beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(beside):  # libraries choose their kernels in the first calls, which cannot be recorded
@@ -155,22 +177,22 @@ class Recorded:
         torch.cuda.current_stream(device).wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._result = compute(self._there)
-        self._answer = torch.empty_like(self._result, device="cpu", pin_memory=True)
+            self._results = compute(self._there)
+        self._answers = [torch.empty_like(result, device="cpu", pin_memory=True) for result in self._results]
         self._device = device
 
-    def __call__(self, arrays: Sequence[FloatArray]) -> FloatArray:
-        """The answer to float32 arrays, owned by the caller."""
+    def __call__(self, arrays: Sequence[Array]) -> list[Any]:
+        """The answers to other arrays of the same shapes and types, owned by the caller."""
         import torch
 
         for array, locked, there in zip(arrays, self._locked, self._there, strict=True):
             np.copyto(locked.numpy(), array)
             there.copy_(locked, non_blocking=True)
         self.replay()
-        self._answer.copy_(self._result, non_blocking=True)
+        for answer, result in zip(self._answers, self._results, strict=True):
+            answer.copy_(result, non_blocking=True)
         torch.cuda.current_stream(self._device).synchronize()
-        answer: FloatArray = self._answer.numpy().copy()
-        return answer
+        return [answer.numpy().copy() for answer in self._answers]
 
     def replay(self) -> None:
         """Compute once more on what lies on the card; nothing is copied or waited for."""

@@ -23,7 +23,7 @@ from typing import Self
 
 import numpy as np
 
-from lipwright.contract import FPS, WINDOW_FUTURE, FloatArray
+from lipwright.contract import FPS, WINDOW_FUTURE, FloatArray, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.picture import Picture
 from lipwright.render import Still
@@ -266,7 +266,7 @@ class Finishing:
 
     takes: Sequence[Due]
     still: Still | None = None
-    answer: FloatArray | None = None
+    answer: UInt8Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +429,7 @@ class Engine:
             EngineStoppedError: the engine was stopped.
         """
         face = self.face(avatar)
+        face.networks.draw(inputs[:0], windows[:0])  # what has to be opened for it is not opened while others wait
         size = self.costs[avatar].draw_ms[-1][0]
         pieces = [
             self._errand(face, inputs[i : i + size], windows[i : i + size]) for i in range(0, max(len(inputs), 1), size)

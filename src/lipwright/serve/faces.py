@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from lipwright.avatar import Avatar, Disclosure
-from lipwright.contract import AUDIO_SHAPE, FPS, SAMPLE_RATE, Border, FloatArray, TensorSpec, lookahead_ms
+from lipwright.contract import AUDIO_SHAPE, FPS, SAMPLE_RATE, Border, FloatArray, TensorSpec, UInt8Array, lookahead_ms
 from lipwright.picture import Picture
 from lipwright.render import Networks, Painter, Still, Walk
 from lipwright.render.voice import Voice
@@ -133,7 +133,7 @@ class Face:
             self._last = (tick, self.painter.still(self._walk(tick)))
         return self._last[1]
 
-    def finish(self, still: Still, answer: FloatArray | None) -> Picture:
+    def finish(self, still: Still, answer: UInt8Array | None) -> Picture:
         """The picture as it may be shown; ``answer`` is what the painter's ``draw`` gave. For any thread."""
         return self.disclosure.shown(self.painter.finish(still, answer))
 
@@ -179,7 +179,7 @@ class Face:
         self._generator.spread(wide, {size for size, ms in spread if (size, ms) in widened.draw_ms})
         return widened
 
-    def _draw(self, still: Still, count: int) -> list[FloatArray | None]:
+    def _draw(self, still: Still, count: int) -> list[UInt8Array | None]:
         return self.painter.draw([still] * count, np.zeros((count, *AUDIO_SHAPE), np.float32))
 
     def close(self) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor, wait
 
-import numpy as np
-
-from lipwright.contract import FloatArray, TensorSpec
-from lipwright.runtimes import Runtime
+from lipwright.contract import FloatArray, TensorSpec, UInt8Array
+from lipwright.runtimes import Redrawn, Runtime, redraw
 
 
 class SideBySide:
@@ -47,14 +45,18 @@ class SideBySide:
         self.detail = f"{self._alone.detail}; up to {max(counts)} frames side by side"
 
     def run(self, *arrays: FloatArray) -> FloatArray:
-        """As ``Runtime.run``."""
-        count = len(arrays[0])
-        if count not in self._counts or self._wide is None or self._threads is None:
-            return self._alone.run(*arrays)
-        wide = self._wide
-        calls = [self._threads.submit(wide.run, *(array[k : k + 1] for array in arrays)) for k in range(count)]
+        """As ``Runtime.run``, always by the one: what programs ask for waits behind the sessions anyway."""
+        return self._alone.run(*arrays)
+
+    def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """As ``runtimes.redraw``."""
+        count, wide = len(rois), self._wide
+        if count not in self._counts or wide is None or self._threads is None:
+            return redraw(self._alone, rois, windows)
+        rows = [slice(k, k + 1) for k in range(count)]
+        calls = [self._threads.submit(redraw, wide, rois[row], windows[row]) for row in rows]
         wait(calls)  # also those beside one that has failed: the next call shall find all lanes free
-        return np.concatenate([call.result() for call in calls])
+        return Redrawn.joined([call.result() for call in calls])
 
     def close(self) -> None:
         """End the threads; single calls go on."""
