@@ -38,8 +38,9 @@ from lipwright.avatar import (
     builtin_avatar,
 )
 from lipwright.avatar.manifest import Record
-from lipwright.avatar.storage import MANIFEST, Content, sha256
+from lipwright.avatar.storage import MANIFEST, Content
 from lipwright.contract import AVE, CENTRED, NO_RECT
+from lipwright.digest import sha256
 from lipwright.errors import AvatarError
 from lipwright.runtimes import open_runtime
 

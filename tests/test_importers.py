@@ -18,8 +18,8 @@ import pytest
 
 import avatars
 from lipwright.avatar import ENCODER, ENCODER_WEIGHTS, FEATURES, GENERATOR, RECTS, WEIGHTS, Avatar, import_package
-from lipwright.avatar.storage import sha256
 from lipwright.contract import AVE, NO_RECT
+from lipwright.digest import sha256
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.video import VideoReader
 

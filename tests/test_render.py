@@ -572,7 +572,7 @@ def peaks(avatar: Avatar, *seconds: int) -> list[tuple[int, float]]:
     return [(count, megabytes) for count, megabytes in json.loads(done.stdout)]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read as on Unix")
 def test_memory_does_not_grow_with_the_sound(avatar: Avatar, tmp_path: Path) -> None:
     # One frame of twelve is drawn, so that two minutes are quick.
     patchy = with_gaps(avatar, tmp_path, list(range(1, FRAMES)))

@@ -60,7 +60,7 @@ def masked(roi_image: UInt8Array) -> UInt8Array:
 
 
 def visible() -> UInt8Array:
-    """[320, 320] 1 where the mask leaves the ROI as it is, 0 under it."""
+    """uint8 [320, 320]: 1 where the mask leaves the ROI as it is, 0 under it."""
     return masked(np.ones((ROI_SIZE, ROI_SIZE, 3), np.uint8))[..., 0]
 
 

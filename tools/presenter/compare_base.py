@@ -11,7 +11,6 @@ COMPARE/compare.json.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import math
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lipwright.digest import sha256
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.training.base import base_width, exported_weights, is_whole, whole_weights
@@ -201,8 +201,7 @@ def verdict(measure: str, found: Mapping[str, float | bool | None]) -> str:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise LipwrightError(f"{path} cannot be read: {error}") from error
 

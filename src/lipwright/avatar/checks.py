@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lipwright.avatar.storage import existing, sha256
+from lipwright.avatar.storage import existing
 from lipwright.contract import FPS, NO_RECT, Quality, Rect, UInt8Array
+from lipwright.digest import sha256
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.runtimes import open_runtime
 from lipwright.video import VideoReader

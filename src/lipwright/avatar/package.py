@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from lipwright.avatar.checks import problems
 from lipwright.avatar.manifest import Manifest, ModelRecord
-from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, new_folder, sha256
+from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, new_folder
 from lipwright.contract import FEATURE_DIM, NO_RECT, FloatArray, Quality, Rect
+from lipwright.digest import sha256
 from lipwright.errors import AvatarError
 
 TEMPLATE = "full_body_video.mp4"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.avatar.manifest import check_relative
+from lipwright.digest import sha256
 from lipwright.errors import AvatarError
 
 MANIFEST = "avatar.json"
@@ -21,12 +21,6 @@ SUFFIX = ".avatar"
 
 #: What one file of a package is made from: a file to copy, or an array for a ``.npy``.
 Content = Path | npt.NDArray[np.generic]
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from lipwright import patch
 from lipwright.avatar import Avatar
-from lipwright.avatar.storage import sha256
 from lipwright.check.difference import Meter
 from lipwright.check.findings import Finding
 from lipwright.check.limits import F32, LEVEL, REDUCED, SWAP_NEARER, Limits
@@ -28,6 +27,7 @@ from lipwright.check.lips import likeness, lip_gaps
 from lipwright.check.parity import Comparison, chosen
 from lipwright.check.sheets import four_way, write_png
 from lipwright.contract import AUDIO, INPUT, OUTPUT, FloatArray, TensorSpec, UInt8Array
+from lipwright.digest import sha256
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.trial import REFERENCE, Way, generator_of, questions
 

@@ -7,7 +7,7 @@ proves that the film is what its signer signed. Who the signer is, it proves onl
 
 from lipwright.credentials.identity import Identity, fingerprint, signature_holds, signer_name, signing_folder
 from lipwright.credentials.judging import Verdict, verify
-from lipwright.credentials.sealing import SYNTHETIC, Claims, seal, sha256_of
+from lipwright.credentials.sealing import SYNTHETIC, Claims, seal
 
 __all__ = [
     "SYNTHETIC",
@@ -16,7 +16,6 @@ __all__ = [
     "Verdict",
     "fingerprint",
     "seal",
-    "sha256_of",
     "signature_holds",
     "signer_name",
     "signing_folder",

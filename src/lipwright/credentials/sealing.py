@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from lipwright.credentials.identity import Identity
 from lipwright.credentials.library import FILM_TYPE, SOUND_TYPE, assertion, builder, created, library
+from lipwright.digest import sha256
 from lipwright.errors import CredentialsError
 from lipwright.video import SOUND_NAME
 
@@ -35,7 +35,7 @@ class Claims:
     @classmethod
     def of(cls, avatar: str, files: Mapping[str, Path], consent: str) -> Self:
         """Claims with the sha256 of ``files`` as they are on the disk now."""
-        return cls(avatar, {what: sha256_of(path) for what, path in files.items()}, consent)
+        return cls(avatar, {what: sha256(path) for what, path in files.items()}, consent)
 
 
 def seal(work: Path, claims: Claims, identity: Identity) -> None:
@@ -55,15 +55,9 @@ def seal(work: Path, claims: Claims, identity: Identity) -> None:
         _sign(work, FILM_TYPE, assertions, identity)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def picture_hashes(folder: Path) -> dict[str, str]:
     """The sha256 of every PNG file of a folder, by name."""
-    return {path.name: sha256_of(path) for path in sorted(folder.glob("*.png"))}
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.png"))}
 
 
 def _sign(path: Path, media_type: str, assertions: list[dict[str, Any]], identity: Identity) -> None:

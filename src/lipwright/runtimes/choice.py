@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.contract import FloatArray
+from lipwright.digest import sha256
 from lipwright.errors import MissingExtraError, RuntimeUnavailableError
 from lipwright.runtimes.base import ISA_LIMIT, Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name
 from lipwright.runtimes.redrawing import probe
@@ -146,8 +147,7 @@ def cache_folder() -> Path:
 
 def _key(question: Question) -> str:
     """Changes with everything that could change the answer: model, wish, libraries, processor."""
-    with question.model.open("rb") as file:
-        model = hashlib.file_digest(file, "sha256").hexdigest()
+    model = sha256(question.model)
     parts = [_FORMAT, model, question.kind, question.precision, question.threads, question.candidates]
     machine = [platform.machine(), cpu_name(), sorted(cpu_flags()), cpu_count(), os.environ.get(ISA_LIMIT)]
     text = json.dumps([parts, machine, [installed_version(name) for name in _LIBRARIES]])

@@ -80,7 +80,7 @@ class OpenVinoRuntime:
         return self._binding.run(arrays, forward)
 
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
-        """As ``Redraws.redraw``, with masking, scaling and rounding in the network."""
+        """As ``redraw``: uint8 [B, 320, 320, 3] and float32 [B, 32, 16, 16]; all of it is one network."""
         return in_batches(rois, windows, self._binding.batch or 1, self._forward_pictures)
 
     def _forward_pictures(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:

@@ -41,7 +41,7 @@ class Redraws(Protocol):
     """A runtime that masks, scales and rounds where it computes."""
 
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
-        """As the function ``redraw``, with arrays that are right and at least one frame."""
+        """As the function ``redraw``: uint8 [B, 320, 320, 3] and float32 [B, 32, 16, 16], at least one frame."""
 
 
 def redraw(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn:
@@ -74,7 +74,10 @@ def _redraw_here(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> R
 def in_batches(
     rois: UInt8Array, windows: FloatArray, size: int, forward: Callable[[UInt8Array, FloatArray], Redrawn]
 ) -> Redrawn:
-    """``forward`` with ``size`` frames a call; a call too short is filled by repeating the last frame."""
+    """``forward`` with ``size`` frames a call; a call too short is filled by repeating the last frame.
+
+    ``rois`` uint8 [B, 320, 320, 3] and ``windows`` float32 [B, 32, 16, 16], any number of them.
+    """
     last, parts = len(rois) - 1, []
     for begin in range(0, len(rois), size):
         rows = np.minimum(np.arange(begin, begin + size), last)
@@ -88,7 +91,8 @@ def probe(runtime: Runtime, kind: Kind) -> FloatArray:
     """What a network makes of noise, asked as it will be later: a generator by ROIs in 8 bits. The same each time.
 
     Returns:
-        A feature [1, 512], or an ROI [1, 320, 320, 3], 0..1; NaN where the picture holds values that are no numbers.
+        float32: a feature [1, 512], or an ROI [1, 320, 320, 3], 0..1 BGR; NaN where a picture
+        holds values that are no numbers.
     """
     if kind == "encoder":
         return runtime.run(*probe_inputs(kind))

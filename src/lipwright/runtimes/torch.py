@@ -106,7 +106,7 @@ class TorchRuntime:
         return self._binding.run(arrays, self._forward)
 
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
-        """As ``Redraws.redraw``, with masking, scaling and rounding on the network's device."""
+        """As ``redraw``: uint8 [B, 320, 320, 3] and float32 [B, 32, 16, 16]; all of it is done on the device."""
         return Redrawn(*self._computed("redraw", self._redrawn, [rois, windows]))
 
     def _forward(self, arrays: Sequence[FloatArray]) -> FloatArray:
