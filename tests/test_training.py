@@ -211,6 +211,16 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(pack: Pack, speech
         assert torch.equal(value, resumed[name]), name
 
 
+def test_the_last_few_steps_do_not_make_a_jump_in_the_curve(tmp_path: Path) -> None:
+    trainer = Trainer(torch.nn.Linear(1, 1), tmp_path)
+    phase = Phase("rise", 0, 1, 64, 1e-9)
+    assert phase.report_every == 3
+    trainer.run(phase, lambda line, step: 0 * line.weight.sum() + step, lambda line: line)
+    curve = trainer.records["rise"].curve
+    assert curve[0] == [3, 1]
+    assert curve[-2:] == [[60, 58], [64, 61.5]]
+
+
 def test_each_phase_teaches_its_own_part(pack: Pack, speech: Speech, tmp_path: Path) -> None:
     torch.manual_seed(0)
     trainer = Trainer(Student(pack, "mobile"), tmp_path)

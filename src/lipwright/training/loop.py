@@ -240,7 +240,11 @@ class Trainer(Generic[Taught]):
         return loss.item()
 
     def _write_down(self, phase: Phase, step: int, record: Record) -> None:
-        mean = sum(record.window) / len(record.window)
+        total, count = sum(record.window), len(record.window)
+        if record.curve and 2 * count < phase.report_every:  # the few steps at an end would look like a jump
+            _, before = record.curve.pop()
+            total, count = total + before * phase.report_every, count + phase.report_every
+        mean = total / count
         record.window.clear()
         record.curve.append([step, mean])
         left = record.seconds / step * (phase.steps - step)
