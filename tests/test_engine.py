@@ -16,10 +16,10 @@ import pytest
 
 from avatars import Parts, make_avatar
 from lipwright import Avatar, LipwrightError, patch
-from lipwright.contract import FRAME_MS, FloatArray
+from lipwright.contract import FRAME_MS, FloatArray, UInt8Array
 from lipwright.errors import ContractError
 from lipwright.render import Networks
-from lipwright.runtimes import redraw
+from lipwright.runtimes import Redrawn, redraw
 from lipwright.serve import faces
 from lipwright.serve.capacity import BATCHES, SHARE, Costs, capacity, fits, measure_batches, quicker
 from lipwright.serve.engine import (
@@ -31,6 +31,7 @@ from lipwright.serve.engine import (
     Seat,
 )
 from lipwright.serve.faces import Face
+from lipwright.serve.jobs import Behind
 from lipwright.serve.lanes import SideBySide
 from lipwright.serve.session import LiveFrame, SessionOptions
 from live import PATIENCE, CostlyGenerator, LevelEncoder, costly_face, noise, running, small_avatar, until
@@ -204,11 +205,29 @@ def test_lanes_are_used_where_more_sessions_fit(avatar: Avatar, measured: list[f
         wide.batches.clear()
         assert np.array_equal(face.networks.redraw(rois(3), windows(3)).rois, rois(3))
         assert wide.batches == [1, 1, 1]
-        assert np.array_equal(engine.infer("tiny", pictures(2), windows(2)), pictures(2)[:, :3])
-        assert wide.batches == [1, 1, 1], "what programs ask for takes one lane"
+        assert np.array_equal(engine.infer("tiny", pictures(3), windows(3)), pictures(3)[:, :3])
+        assert wide.batches == [1, 1, 1] * 2
         with engine.open("tiny", PUSHED, "test") as seat:
             assert contiguous(read(seat, 5))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lipwright-lane")]
+
+
+class Redrawer(CostlyGenerator):
+    """Draws between ROIs by itself, in negative."""
+
+    def redraw(self, asked: UInt8Array, heard: FloatArray) -> Redrawn:
+        self.batches.append(-len(heard))
+        return Redrawn(255 - asked, np.ones(len(asked), np.bool_))
+
+
+def test_what_draws_between_rois_by_itself_does_so_for_films_too(avatar: Avatar) -> None:
+    generator = Redrawer()
+    face = Face(avatar, Networks(generator, LevelEncoder()))
+    with running(face) as engine:
+        generator.batches.clear()
+        assert np.array_equal(redraw(Behind(engine, face), rois(2), windows(2)).rois, 255 - rois(2))
+        assert generator.batches
+        assert max(generator.batches) < 0, "the float network was asked"
 
 
 def test_lanes_are_given_up_where_no_more_sessions_fit(avatar: Avatar, measured: list[float]) -> None:

@@ -56,9 +56,17 @@ def test_input_is_reference_then_masked_target_bgr_0_to_1() -> None:
     np.testing.assert_array_equal(x[3:, 160, 160], 0)
 
 
+def test_inputs_of_many_are_those_of_each_to_the_bit() -> None:
+    some = np.random.default_rng(1).integers(0, 256, (3, 320, 320, 3), dtype=np.uint8)
+    expected = np.stack([patch.to_input(roi, roi) for roi in some])
+    np.testing.assert_array_equal(patch.to_inputs(some), expected)
+    np.testing.assert_array_equal(patch.masked(some[0]), some[0] * patch.visible()[..., None])
+
+
 def test_output_is_rounded_and_clipped() -> None:
     y = np.zeros((3, 320, 320), np.float32)
     y[0], y[1], y[2] = 0.4999 / 255, 1.5001 / 255, 1.2
+    assert patch.from_outputs(np.stack([0 * y, y]))[1, 0, 0].tolist() == [0, 2, 255]
     assert patch.from_output(y)[0, 0].tolist() == [0, 2, 255]
 
 

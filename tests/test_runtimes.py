@@ -20,13 +20,14 @@ import torch
 from onnx import TensorProto
 
 from lipwright import patch
+from lipwright.avatar.package import builtin_avatar
 from lipwright.contract import AUDIO as AUDIO_SPEC
 from lipwright.contract import FEATURE, INPUT, MEL, OUTPUT, FloatArray, TensorSpec, UInt8Array
 from lipwright.errors import AvatarError, ContractError, LipwrightError, MissingExtraError, RuntimeUnavailableError
 from lipwright.export import export_audio_encoder, export_generator
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
-from lipwright.runtimes import Runtime, base, open_runtime, redraw
+from lipwright.runtimes import Runtime, base, open_float, open_runtime, redraw
 from lipwright.runtimes import onnx as onnx_runtime
 from lipwright.runtimes import torch as torch_runtime
 from lipwright.runtimes.base import Precision, cpu_has
@@ -217,8 +218,19 @@ def test_openvino_compiles_a_generator_in_float_only_when_asked(folder: Path, mo
     assert isinstance(opened, OpenVinoRuntime)
     redraw(opened, rois(1), windows(1))
     assert opened._float is None
-    opened.run(pictures(0), windows(0))
-    assert opened._float is not None, "no frames are enough: a server opens it before others wait"
+    open_float(opened)
+    assert opened._float is not None
+
+
+def test_openvino_takes_no_other_weights_for_floats(folder: Path, tmp_path: Path) -> None:
+    if not is_installed("openvino"):
+        return
+    model = Path(shutil.copy(folder / "generator.onnx", tmp_path / "generator.onnx"))
+    opened = open_runtime(model, "generator", "openvino", "f32")
+    os.utime(model, (1, 1))
+    with pytest.raises(RuntimeUnavailableError, match=r"generator\.onnx was replaced since it was opened"):
+        opened.run(pictures(1), windows(1))
+    assert redraw(opened, rois(1), windows(1)).finite.all(), "what is open goes on"
 
 
 # --- encoder, and what goes wrong -----------------------------------------------------------------------------------
@@ -260,11 +272,25 @@ def test_lanes_work_side_by_side_and_change_no_bit(runtime: str, folder: Path) -
     opened = open_runtime(model_for(runtime, folder), "generator", runtime, threads=2, lanes=2)
     assert opened.lanes == (1 if runtime == "torch" else 2)
     assert alone.lanes == 1
-    shown, heard = pictures(6), windows(6)
+    shown, asked, heard = pictures(6), rois(6), windows(6)
     with ThreadPoolExecutor(opened.lanes) as pool:
         answers = list(pool.map(lambda k: opened.run(shown[k : k + 1], heard[k : k + 1]), range(6)))
-    for k, answer in enumerate(answers):
-        np.testing.assert_array_equal(answer, alone.run(shown[k : k + 1], heard[k : k + 1]))
+        redrawn = list(pool.map(lambda k: redraw(opened, asked[k : k + 1], heard[k : k + 1]).rois, range(6)))
+    for k in range(6):
+        np.testing.assert_array_equal(answers[k], alone.run(shown[k : k + 1], heard[k : k + 1]))
+        np.testing.assert_array_equal(redrawn[k], redraw(alone, asked[k : k + 1], heard[k : k + 1]).rois)
+
+
+@pytest.mark.parametrize("runtime", ON_ONNX)
+def test_weights_in_8_bits_are_redrawn_alike_in_two_lanes(runtime: str) -> None:
+    """OpenVINO, left to itself, computes them in every stream at once, and answers nonsense now and then."""
+    model = builtin_avatar() / "checkpoint" / "model_fast.onnx"
+    alone = open_runtime(model, "generator", runtime, "f32")
+    expected = [redraw(alone, rois(4)[k : k + 1], windows(4)[k : k + 1]).rois for k in range(4)]
+    opened = open_runtime(model, "generator", runtime, "f32", threads=2, lanes=2)
+    with ThreadPoolExecutor(opened.lanes) as pool:
+        answers = list(pool.map(lambda k: redraw(opened, rois(4)[k : k + 1], windows(4)[k : k + 1]).rois, range(4)))
+    np.testing.assert_array_equal(answers, expected)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
@@ -282,6 +308,9 @@ def test_a_low_precision_is_active_or_refused(
     assert precision in opened.detail
     assert 1e-5 < difference.max() < 0.2, "it computes in f32 or not at all"
     assert difference.mean() < 0.02
+    answer = redraw(opened, rois(1), windows(1))
+    assert answer.finite.all()
+    assert np.abs(answer.rois.astype(int) - by_numpy(opened, 1)).max() <= 2
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
@@ -632,8 +661,9 @@ def test_each_batch_size_is_recorded_once_and_few_are_kept(
     opened.run(pictures(1), windows(1))
     opened.run(pictures(3), windows(3))
     assert opened.recorded["run", 3] is first
-    redraw(opened, rois(3), windows(3))
-    assert list(opened.recorded) == [("run", 3), ("redraw", 3)]
+    redraw(opened, rois(1), windows(1))
+    opened.run(pictures(2), windows(2))
+    assert list(opened.recorded) == [("run", 3), ("redraw", 1), ("run", 2)], "each computation has its own places"
 
 
 def test_openvino_knows_all_sizes_beforehand(folder: Path) -> None:

@@ -431,6 +431,27 @@ def test_a_server_that_starts_anew_goes_on_listening(engine: Engine, chrome: web
     until(lambda: engine.active == 0)
 
 
+def test_a_connection_lost_while_a_file_is_read_switches_the_microphone_off(
+    engine: Engine, chrome: webdriver.Chrome, sound: Path
+) -> None:
+    with serving(engine) as address:
+        page = Page(chrome, f"http://{address}/").ready()
+        page.run("""
+            const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = async (wish) => (window.microphone = await given(wish));
+            AudioContext.prototype.decodeAudioData = () => new Promise(() => {});
+        """)
+        page["microphone"].click()
+        until(lambda: page.presence == "Listening to you")
+        page["file"].send_keys(str(sound))
+        until(lambda: page.presence == "Reading the file …")
+    until(lambda: page["message"].is_displayed())
+    assert page.run("return microphone.getTracks()[0].readyState") == "ended"
+    chrome.get("about:blank")
+    chrome.get_log("browser")
+    until(lambda: engine.active == 0)
+
+
 def test_the_interface_for_programs_loads_nothing_from_elsewhere(engine: Engine, chrome: webdriver.Chrome) -> None:
     with serving(engine, Policy(token=TOKEN)) as address:
         page = Page(chrome, f"http://{address}/docs")

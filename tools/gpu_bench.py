@@ -26,7 +26,7 @@ import numpy as np
 from lipwright import patch
 from lipwright.audio.window import feature_windows
 from lipwright.contract import FloatArray, Rect, UInt8Array
-from lipwright.runtimes import Precision, open_runtime, redraw
+from lipwright.runtimes import Precision, Redrawn, open_runtime, redraw
 from lipwright.runtimes.torch import TorchRuntime, library
 
 PRESENTER = Path("src/lipwright/data/presenter.avatar")
@@ -125,8 +125,9 @@ def measure(model: Path, provider: str, precision: Precision, batch: int, calls:
     times = [each / batch for each in milliseconds(lambda: redraw(runtime, rois, windows), calls)]
     alone = on_the_card(runtime, batch, calls)
     steps = range(0, len(asked.rois), batch)
-    drawn = [redraw(runtime, asked.rois[i : i + batch], asked.windows[i : i + batch]).rois for i in steps]
-    off = np.abs(np.concatenate(drawn).astype(np.int16) - asked.expected)
+    drawn = Redrawn.joined([redraw(runtime, asked.rois[i : i + batch], asked.windows[i : i + batch]) for i in steps])
+    off = np.abs(drawn.rois.astype(np.int16) - asked.expected)
+    off[~drawn.finite] = 255
     return Row(
         precision=precision,
         batch=batch,

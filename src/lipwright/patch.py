@@ -73,10 +73,28 @@ def to_input(reference: UInt8Array, target: UInt8Array) -> FloatArray:
     return np.ascontiguousarray(pair.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 
+def to_inputs(rois: UInt8Array) -> FloatArray:
+    """ROIs uint8 [B, 320, 320, 3], each its own reference, to inputs float32 [B, 6, 320, 320], 0..1, as `to_input`."""
+    x, y, width, height = MASK_XYWH
+    inputs = np.empty((len(rois), 6, ROI_SIZE, ROI_SIZE), np.float32)
+    np.divide(rois.transpose(0, 3, 1, 2), np.float32(255), out=inputs[:, :3])
+    inputs[:, 3:] = inputs[:, :3]
+    inputs[:, 3:, y : y + height, x : x + width] = 0
+    return inputs
+
+
 def from_output(output: FloatArray) -> UInt8Array:
     """The generator's output [3, 320, 320], 0..1, as an ROI [320, 320, 3], rounded."""
-    picture = np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(picture.transpose(1, 2, 0))
+    roi_image: UInt8Array = from_outputs(output[np.newaxis])[0]
+    return roi_image
+
+
+def from_outputs(outputs: FloatArray) -> UInt8Array:
+    """Outputs float32 [B, 3, 320, 320], 0..1, as ROIs uint8 [B, 320, 320, 3], rounded."""
+    levels = np.clip(outputs, 0, 1)
+    levels *= 255
+    np.rint(levels, out=levels)
+    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1), dtype=np.uint8)
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 from lipwright.avatar import Avatar
 from lipwright.contract import FloatArray, UInt8Array
 from lipwright.errors import AvatarError
-from lipwright.runtimes import Precision, Redrawn, Runtime, open_runtime, redraw
+from lipwright.runtimes import Precision, Redrawn, Runtime, open_float, open_runtime, redraw
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class Networks:
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
         """ROIs [B, 320, 320, 3] uint8 BGR, each its own reference, with the mouths of windows [B, 32, 16, 16]."""
         return redraw(self.generator, rois, windows)
+
+    def open_float(self) -> None:
+        """Open what ``draw`` needs and ``redraw`` does not, if it is not there yet; from any thread."""
+        open_float(self.generator)
 
     def draw(self, inputs: FloatArray, windows: FloatArray) -> FloatArray:
         """Inputs [B, 6, 320, 320], 0..1 BGR, and windows [B, 32, 16, 16] to the new ROIs [B, 3, 320, 320], 0..1 BGR."""

@@ -46,7 +46,7 @@ class Drawn:
     take: Take
     """What was prepared."""
     answer: UInt8Array | None
-    """[3, 320, 320] the new ROI, 0..1 BGR; None where there was nothing to redraw."""
+    """[320, 320, 3] the new ROI, BGR; None where there was nothing to redraw."""
 
 
 class Options(TypedDict, total=False):

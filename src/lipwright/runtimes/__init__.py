@@ -8,7 +8,7 @@ from pathlib import Path
 from lipwright.errors import AvatarError, RuntimeUnavailableError
 from lipwright.runtimes.base import PRECISIONS, Kind, Precision, Runtime, all_lanes
 from lipwright.runtimes.choice import Question, choose, is_installed
-from lipwright.runtimes.redrawing import Redrawn, probe, redraw
+from lipwright.runtimes.redrawing import Probe, Redrawn, open_float, redraw
 
 __all__ = [
     "RUNTIMES",
@@ -18,6 +18,7 @@ __all__ = [
     "Runtime",
     "all_lanes",
     "has_nvidia",
+    "open_float",
     "open_runtime",
     "redraw",
 ]
@@ -77,7 +78,7 @@ def open_runtime(
 def _open(model: Path, kind: Kind, runtime: str, precision: Precision, threads: int | None, lanes: int) -> Runtime:
     name, _, provider = runtime.lower().partition(":")
     opened = _construct(name, model, kind, provider or "cpu", precision, threads, lanes)
-    probe(opened, kind)
+    Probe(kind).ask(opened)
     return opened
 
 

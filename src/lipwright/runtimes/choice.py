@@ -21,7 +21,7 @@ from lipwright.contract import FloatArray
 from lipwright.digest import sha256
 from lipwright.errors import MissingExtraError, RuntimeUnavailableError
 from lipwright.runtimes.base import ISA_LIMIT, Kind, Precision, Runtime, cpu_count, cpu_flags, cpu_name
-from lipwright.runtimes.redrawing import probe
+from lipwright.runtimes.redrawing import Probe, comparable
 
 LOGGER = logging.getLogger(__name__)
 
@@ -118,13 +118,13 @@ def _measure(question: Question, open_one: Open) -> tuple[Runtime, Decision]:
 
 def time_runtime(name: str, open_one: Open, kind: Kind) -> Trial:
     """Open, which runs it once, and time it on noise; raises what ``open_one`` raises."""
-    runtime = open_one(name)
+    runtime, probe = open_one(name), Probe(kind)
     times = []
     for _ in range(RUNS):
         begin = time.perf_counter()
-        output = probe(runtime, kind)
+        answer = probe.ask(runtime)
         times.append(time.perf_counter() - begin)
-    return Trial(name, runtime, output, min(times))
+    return Trial(name, runtime, comparable(answer), min(times))
 
 
 def _require_agreement(trial: Trial, reference: Trial) -> None:

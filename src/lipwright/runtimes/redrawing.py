@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,20 @@ class Redraws(Protocol):
         """As the function ``redraw``: uint8 [B, 320, 320, 3] and float32 [B, 32, 16, 16], at least one frame."""
 
 
+@runtime_checkable
+class OpensFloat(Protocol):
+    """A runtime for which ``run`` is another network than ``redraw``, opened at the first call."""
+
+    def open_float(self) -> None:
+        """Open it now; from any thread."""
+
+
+def open_float(generator: Runtime) -> None:
+    """Let ``run`` be as quick the first time as later, where opening is still to be done."""
+    if isinstance(generator, OpensFloat):
+        generator.open_float()
+
+
 def redraw(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn:
     """New mouths for ROIs, each its own reference.
 
@@ -66,9 +80,10 @@ def redraw(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn
 
 def _redraw_here(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn:
     """By numpy around ``run``."""
-    outputs = generator.run(np.stack([patch.to_input(roi, roi) for roi in rois]), windows)
-    drawn = np.stack([patch.from_output(np.nan_to_num(output)) for output in outputs])
-    return Redrawn(drawn, np.array([np.isfinite(output).all() for output in outputs]))
+    outputs = generator.run(patch.to_inputs(rois), windows)
+    finite = np.array([np.isfinite(output).all() for output in outputs])
+    outputs[~finite] = 0
+    return Redrawn(patch.from_outputs(outputs), finite)
 
 
 def in_batches(
@@ -87,16 +102,22 @@ def in_batches(
     return Redrawn.joined(parts)
 
 
-def probe(runtime: Runtime, kind: Kind) -> FloatArray:
-    """What a network makes of noise, asked as it will be later: a generator by ROIs in 8 bits. The same each time.
+class Probe:
+    """Noise that a network is asked, in the way it will be asked later: a generator by ROIs in 8 bits."""
 
-    Returns:
-        float32: a feature [1, 512], or an ROI [1, 320, 320, 3], 0..1 BGR; NaN where a picture
-        holds values that are no numbers.
-    """
-    if kind == "encoder":
-        return runtime.run(*probe_inputs(kind))
-    image, windows = probe_inputs(kind)
-    rois = np.stack([patch.from_output(picture) for picture in image[:, :3]])
-    answer = redraw(runtime, rois, windows)
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        first, *self._rest = probe_inputs(kind)
+        self._first: Any = patch.from_outputs(first[:, :3]) if kind == "generator" else first
+
+    def ask(self, runtime: Runtime) -> Redrawn | FloatArray:
+        """One call with a batch of one: a feature float32 [1, 512], or an ROI uint8 [1, 320, 320, 3]."""
+        asked = (self._first, *self._rest)
+        return redraw(runtime, *asked) if self._kind == "generator" else runtime.run(*asked)
+
+
+def comparable(answer: Redrawn | FloatArray) -> FloatArray:
+    """A feature [1, 512] as it is, an ROI as float32 [1, 320, 320, 3], 0..1 BGR: all NaN if a value is no number."""
+    if not isinstance(answer, Redrawn):
+        return answer
     return np.where(answer.finite[:, None, None, None], answer.rois / np.float32(255), np.float32(np.nan))

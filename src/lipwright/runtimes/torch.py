@@ -48,7 +48,7 @@ _ENCODER_PREFIX = "audio_encoder."
 _NAMED = 4
 #: Exported networks name their weights as the trained ones do; those of other programs do not.
 _EXPORTED = ("audio_model.conv7.conv.6.weight", f"{_ENCODER_PREFIX}12.conv_block.0.weight")
-#: Computations and batch sizes whose recordings are kept on a card, and calls before one is recorded.
+#: Batch sizes of which the recordings are kept on a card, and calls before one is recorded.
 MOST_RECORDED = 4
 _BEFORE_RECORDING = 3
 
@@ -136,7 +136,7 @@ class TorchRuntime:
         return answer
 
     def _redrawn(self, given: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """``patch.to_input``, the network and ``patch.from_output``: ROIs, and whether all their values are numbers."""
+        """``patch.to_inputs``, the network, ``patch.from_outputs``: ROIs, and whether all their values are numbers."""
         import torch
 
         rois, windows = given
@@ -146,10 +146,11 @@ class TorchRuntime:
         return levels.permute(0, 2, 3, 1).contiguous(), output.isfinite().flatten(1).all(1)
 
     def _recording(self, key: tuple[str, int], compute: Compute, arrays: Sequence[Array]) -> Recorded:
-        """What was recorded for this computation and batch size; those used last are kept."""
+        """What was recorded for this computation and batch size; of each computation those used last are kept."""
         if key not in self.recorded:
-            while len(self.recorded) >= MOST_RECORDED:
-                self.recorded.popitem(last=False)
+            alike = [other for other in self.recorded if other[0] == key[0]]
+            for oldest in alike[: len(alike) + 1 - MOST_RECORDED]:
+                del self.recorded[oldest]
             self.recorded[key] = Recorded(compute, arrays, self._device)
         self.recorded.move_to_end(key)
         return self.recorded[key]

@@ -27,7 +27,7 @@ class Costs:
     """Milliseconds that the frames of one avatar cost."""
 
     shared_ms: float
-    """Once a tick for all sessions of the avatar: the template frame and what the generator sees of it."""
+    """Once a tick for all sessions of the avatar: the template frame, decoded and cut."""
     own_ms: float
     """For every session: listening, putting the mouth into the picture, compressing it."""
     draw_ms: tuple[tuple[int, float], ...]

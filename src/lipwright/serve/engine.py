@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Queue
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from lipwright.contract import FPS, WINDOW_FUTURE, FloatArray, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.picture import Picture
 from lipwright.render import Still
+from lipwright.runtimes import Redrawn
 from lipwright.serve.capacity import Costs, capacity, fits
 from lipwright.serve.faces import Face
 from lipwright.serve.metrics import Gauge, Metrics
@@ -34,6 +36,7 @@ from lipwright.serve.session import PUSHED_SECONDS, LiveFrame, Session, SessionO
 
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 #: Seconds after which a client that was refused may ask again.
 RETRY_AFTER = 5
 #: A frame this late, in ticks, goes out without a new picture, so that the next ones are in time.
@@ -273,9 +276,9 @@ class Finishing:
 class Errand:
     """Work that is not live."""
 
-    work: Callable[[], FloatArray]
+    work: Callable[[], Any]
     cost_ms: float
-    result: Future[FloatArray]
+    result: Future[Any]
 
 
 class Engine:
@@ -429,12 +432,13 @@ class Engine:
             EngineStoppedError: the engine was stopped.
         """
         face = self.face(avatar)
-        face.networks.draw(inputs[:0], windows[:0])  # what has to be opened for it is not opened while others wait
-        size = self.costs[avatar].draw_ms[-1][0]
-        pieces = [
-            self._errand(face, inputs[i : i + size], windows[i : i + size]) for i in range(0, max(len(inputs), 1), size)
-        ]
-        return np.concatenate([piece.result() for piece in pieces])
+        face.networks.open_float()  # here, where nobody else waits
+        return np.concatenate(self._in_turns(face, face.networks.draw, inputs, windows))
+
+    def redraw(self, avatar: str, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """As ``infer``, for ROIs [B, 320, 320, 3] uint8 BGR: see ``runtimes.redraw``; raises the same."""
+        face = self.face(avatar)
+        return Redrawn.joined(self._in_turns(face, face.networks.redraw, rois, windows))
 
     def gauges(self) -> list[Gauge]:
         """The values of the moment for ``Metrics.text``."""
@@ -455,9 +459,17 @@ class Engine:
             self.metrics.count("lipwright_sessions_refused_total")
             raise EngineFullError(len(wanted) - 1)
 
-    def _errand(self, face: Face, inputs: FloatArray, windows: FloatArray) -> Future[FloatArray]:
-        cost = self.costs[face.name].single_ms * len(inputs)
-        errand = Errand(lambda: face.networks.draw(inputs, windows), cost, Future())
+    def _in_turns(
+        self, face: Face, draw: Callable[[Any, FloatArray], Answer], shown: Any, windows: FloatArray
+    ) -> list[Answer]:
+        """The answers to pieces that are as large as a call is worth."""
+        size = self.costs[face.name].draw_ms[-1][0]
+        pieces = [(shown[i : i + size], windows[i : i + size]) for i in range(0, max(len(shown), 1), size)]
+        turns = [self._errand(face, partial(draw, *piece), len(piece[0])) for piece in pieces]
+        return [turn.result() for turn in turns]
+
+    def _errand(self, face: Face, work: Callable[[], Any], frames: int) -> Future[Any]:
+        errand = Errand(work, self.costs[face.name].single_ms * frames, Future())
         with self._wake:
             if self._stopping:
                 raise EngineStoppedError("the server is being shut down: try again later")

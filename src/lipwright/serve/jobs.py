@@ -19,11 +19,11 @@ from queue import Empty, Queue
 from typing import Literal
 
 from lipwright.audio.decode import SoundReader
-from lipwright.contract import FPS, FloatArray, TensorSpec
+from lipwright.contract import FPS, FloatArray, TensorSpec, UInt8Array
 from lipwright.credentials import SYNTHETIC
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.render import Networks, Renderer
-from lipwright.runtimes import Runtime
+from lipwright.runtimes import Redrawn, Runtime
 from lipwright.serve.engine import Engine
 from lipwright.serve.faces import Face
 from lipwright.serve.safety import Limits
@@ -112,6 +112,10 @@ class Behind:
     def run(self, *arrays: FloatArray) -> FloatArray:
         """As ``Runtime.run``; waits for its turn."""
         return self._engine.infer(self._face.name, *arrays)
+
+    def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+        """As ``runtimes.redraw``; waits for its turn."""
+        return self._engine.redraw(self._face.name, rois, windows)
 
 
 class Jobs:

@@ -6,11 +6,17 @@ so nothing of that order changes. A single frame keeps all cores for itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from lipwright.contract import FloatArray, TensorSpec, UInt8Array
-from lipwright.runtimes import Redrawn, Runtime, redraw
+from lipwright.runtimes import Redrawn, Runtime, open_float, redraw
+
+Answer = TypeVar("Answer")
 
 
 class SideBySide:
@@ -45,18 +51,26 @@ class SideBySide:
         self.detail = f"{self._alone.detail}; up to {max(counts)} frames side by side"
 
     def run(self, *arrays: FloatArray) -> FloatArray:
-        """As ``Runtime.run``, always by the one: what programs ask for waits behind the sessions anyway."""
-        return self._alone.run(*arrays)
+        """As ``Runtime.run``."""
+        return np.concatenate(self._drawn(lambda network, *some: network.run(*some), *arrays))
 
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
         """As ``runtimes.redraw``."""
-        count, wide = len(rois), self._wide
+        return Redrawn.joined(self._drawn(redraw, rois, windows))
+
+    def open_float(self) -> None:
+        """As ``runtimes.open_float``."""
+        for network in filter(None, (self._alone, self._wide)):
+            open_float(network)
+
+    def _drawn(self, draw: Callable[..., Answer], *arrays: npt.NDArray[Any]) -> list[Answer]:
+        """What ``draw`` makes of a network and the arrays: of all at once, or of one frame a lane."""
+        count, wide = len(arrays[0]), self._wide
         if count not in self._counts or wide is None or self._threads is None:
-            return redraw(self._alone, rois, windows)
-        rows = [slice(k, k + 1) for k in range(count)]
-        calls = [self._threads.submit(redraw, wide, rois[row], windows[row]) for row in rows]
+            return [draw(self._alone, *arrays)]
+        calls = [self._threads.submit(draw, wide, *(array[k : k + 1] for array in arrays)) for k in range(count)]
         wait(calls)  # also those beside one that has failed: the next call shall find all lanes free
-        return Redrawn.joined([call.result() for call in calls])
+        return [call.result() for call in calls]
 
     def close(self) -> None:
         """End the threads; single calls go on."""

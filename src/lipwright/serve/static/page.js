@@ -271,7 +271,8 @@ function noH264() {
 }
 
 function ended(error) {
-  const stream = error && PASSING.has(error.code) ? page.microphone?.release() : null;
+  const passing = error && PASSING.has(error.code) && !page.busy; // busy: something else has begun, nobody goes on
+  const stream = passing ? page.microphone?.release() : null;
   if (stream) page.microphone = null; // hanging up would switch it off
   hangUp();
   if (stream) doing(() => speakAgain(stream));
