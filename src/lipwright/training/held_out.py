@@ -27,6 +27,9 @@ _BATCH = 8
 #: Strengths of the lip reader's ridge that are tried, as shares of the pictures' mean variance times their number.
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 _FOLDS = 5
+#: How many decibels a mouth as sharp as the truth is worth over one without detail, and lips that follow the sound over
+#: lips that do not. Not more: on two seconds the correlation is a quarter off by chance.
+_SHARP, _FOLLOWS = 4.0, 2.0
 #: Side of the grey mouth pictures it reads.
 _READ_SIZE = 24
 
@@ -45,8 +48,9 @@ class Score:
 
     @property
     def total(self) -> float:
-        """What the best weights are chosen by: likeness and movement count alike."""
-        return self.ssim + (0.0 if np.isnan(self.lip_gap_r) else self.lip_gap_r)
+        """What the best weights are chosen by, dB: the likeness, and what a blurred mouth that stands still would lose."""
+        follows = 0.0 if np.isnan(self.lip_gap_r) else self.lip_gap_r
+        return self.psnr + _SHARP * min(self.sharpness, 1.0) + _FOLLOWS * follows
 
     def figures(self) -> dict[str, float | None]:
         """For a JSON file: NaN, and the endless PSNR of the truth itself, become None."""
