@@ -48,7 +48,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """What the best weights are chosen by, dB: the likeness, and what a blurred mouth that stands still would lose."""
+        """What the best weights are chosen by, dB: likeness, and what a blurred mouth that stands still loses."""
         follows = 0.0 if np.isnan(self.lip_gap_r) else self.lip_gap_r
         return self.psnr + _SHARP * min(self.sharpness, 1.0) + _FOLLOWS * follows
 
