@@ -488,6 +488,23 @@ def test_a_generator_draws_every_held_out_frame(pack: Pack) -> None:
     assert drawn.shape == (3, ROI_SIZE, ROI_SIZE, 3) and drawn.dtype == np.uint8
 
 
+def test_a_phase_is_checked_at_the_size_it_learns(pack: Pack) -> None:
+    """A generator that learnt from small pictures does not know what it sees in large ones."""
+    held, seen = HeldOut(pack, 3), []
+
+    class Reference(Generator):
+        def forward(self, x: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(x.shape))
+            return x[:, :3]
+
+    drawn = draw(Reference("mobile").eval(), held, torch.device("cpu"), size=160)
+    assert seen == [(3, 6, 160, 160)]
+    assert drawn.shape == (3, ROI_SIZE, ROI_SIZE, 3)
+    small = np.stack([cv2.resize(picture, (160, 160), interpolation=cv2.INTER_AREA) for picture in held.nearest])
+    back = np.stack([cv2.resize(picture, (160, 160), interpolation=cv2.INTER_AREA) for picture in drawn])
+    assert np.abs(back.astype(int) - small).mean() < 4
+
+
 # --- where it starts ------------------------------------------------------------------------------------------------
 def used() -> Generator:
     """A generator whose batch norms have seen something."""

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lipwright import patch
 from lipwright.contract import ROI_SIZE, WINDOW_FUTURE, FloatArray, Rect, UInt8Array
 from lipwright.models.generator import Generator
 from lipwright.quality import MOUTH_MARGIN, lip_gap_correlation, mean_picture, psnr, sharpness_ratio, ssim
 from lipwright.runtimes.torch import load_generator
-from lipwright.training.data import Frames, References, to_tensor, windows
+from lipwright.training.data import Frames, References, shrink, to_tensor, windows
 from lipwright.training.pack import Pack
 from lipwright.training.sync import mouths
 
@@ -119,10 +120,10 @@ class HeldOut:
         self.boxes = [mouth_box(pack.landmarks[k, pack.lips]) for k in self.frames]
         self._reader = LipReader(pack)
 
-    def images(self, rows: slice) -> Tensor:
-        """[m, 6, 320, 320] the generator's input for some of the frames."""
+    def images(self, rows: slice, size: int = ROI_SIZE) -> Tensor:
+        """[m, 6, size, size] the generator's input for some of the frames."""
         pairs = [
-            np.concatenate([seen, patch.masked(true)], axis=2)
+            shrink(np.concatenate([seen, patch.masked(true)], axis=2), size)
             for seen, true in zip(self.nearest[rows], self.truth[rows], strict=True)
         ]
         return to_tensor(np.stack(pairs))
@@ -173,14 +174,27 @@ def draw_by(weights: Path, held: HeldOut) -> UInt8Array:
 
 
 @torch.inference_mode()
-def draw(generator: Generator, held: HeldOut, device: torch.device, version: int = 0) -> UInt8Array:
-    """[n, 320, 320, 3]: what a generator in eval mode makes of the held-out questions."""
+def draw(
+    generator: Generator, held: HeldOut, device: torch.device, version: int = 0, size: int = ROI_SIZE
+) -> UInt8Array:
+    """[n, 320, 320, 3]: what a generator in eval mode makes of the held-out questions.
+
+    At another ``size`` the question is shrunk and the answer enlarged: a generator knows pictures as large as those it
+    learnt from.
+    """
     heard = held.windows(version)
     pictures = []
     for first in range(0, len(heard), _BATCH):
         rows = slice(first, first + _BATCH)
-        image = held.images(rows).to(device, memory_format=torch.channels_last)
+        image = held.images(rows, size).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
             output = generator(image, torch.from_numpy(heard[rows]).to(device))
-        pictures += [patch.from_output(each) for each in output.float().contiguous().cpu().numpy()]
-    return np.stack(pictures)
+        pictures.append(patch.from_outputs(_enlarged(output.float()).contiguous().cpu().numpy()))
+    return np.concatenate(pictures)
+
+
+def _enlarged(pictures: Tensor) -> Tensor:
+    """[m, 3, S, S] to [m, 3, 320, 320]."""
+    if pictures.shape[-1] == ROI_SIZE:
+        return pictures
+    return functional.interpolate(pictures, size=ROI_SIZE, mode="bicubic", align_corners=False)

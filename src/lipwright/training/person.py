@@ -18,6 +18,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,17 +261,18 @@ def _train_generator(
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
             every = math.ceil(phase.steps / plan.checks)
-            checks = Checks(every, lambda average: _check(average, watched, trainer.device))
+            checks = Checks(every, partial(_check, watched=watched, device=trainer.device, size=phase.size))
         loss = lesson(phase, sampler, voices, trainer.device, teachers)
         slow = ear if checks and has_ear else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
         trainer.run(phase, loss, learner(phase), checks, slow, limit)
-    trainer.load_best(max(plan.phases, key=lambda phase: trainer.records[phase.name].best))
+    trainer.load_best(plan.phases[-1])
     return trainer
 
 
-def _check(average: Student, watched: HeldOut, device: torch.device) -> float:
-    return watched.score(draw(average.generator, watched, device)).total
+def _check(average: Student, watched: HeldOut, device: torch.device, size: int) -> float:
+    """The held-out score at the size that is being learnt: at another the network does not know what it sees."""
+    return watched.score(draw(average.generator, watched, device, size=size)).total
 
 
 # --- to compare with ------------------------------------------------------------------------------------------------
