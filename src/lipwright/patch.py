@@ -59,9 +59,10 @@ def masked(roi_image: UInt8Array) -> UInt8Array:
     return hidden
 
 
-def visible() -> UInt8Array:
-    """uint8 [320, 320]: 1 where the mask leaves the ROI as it is, 0 under it."""
-    return masked(np.ones((ROI_SIZE, ROI_SIZE, 3), np.uint8))[..., 0]
+@cache
+def visible() -> FloatArray:
+    """float32 [320, 320]: 1 where the mask leaves the ROI as it is, 0 under it."""
+    return masked(np.ones((ROI_SIZE, ROI_SIZE, 3), np.uint8))[..., 0].astype(np.float32)
 
 
 def to_input(reference: UInt8Array, target: UInt8Array) -> FloatArray:
@@ -75,11 +76,9 @@ def to_input(reference: UInt8Array, target: UInt8Array) -> FloatArray:
 
 def to_inputs(rois: UInt8Array) -> FloatArray:
     """ROIs uint8 [B, 320, 320, 3], each its own reference, to inputs float32 [B, 6, 320, 320], 0..1, as `to_input`."""
-    x, y, width, height = MASK_XYWH
     inputs = np.empty((len(rois), 6, ROI_SIZE, ROI_SIZE), np.float32)
     np.divide(rois.transpose(0, 3, 1, 2), np.float32(255), out=inputs[:, :3])
-    inputs[:, 3:] = inputs[:, :3]
-    inputs[:, 3:, y : y + height, x : x + width] = 0
+    np.multiply(inputs[:, :3], visible(), out=inputs[:, 3:])
     return inputs
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from lipwright.contract import AUDIO, FEATURE, INPUT, MEL, OUTPUT, FloatArray, TensorSpec
 from lipwright.errors import AvatarError, ContractError
 
 Kind = Literal["generator", "encoder"]
+Rows = npt.NDArray[Any]
 Precision = Literal["auto", "f32", "bf16", "f16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 #: Instruction sets (Linux' names), any of which makes a precision native.
@@ -117,9 +119,11 @@ class Binding:
         spec = self.network.output
         if count == 0:
             return np.empty((0, *spec.shape[1:]), np.float32)
-        step = self.batch or count
-        pieces = [self._piece([a[i : i + step] for a in arrays], step, forward) for i in range(0, count, step)]
-        output = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        parts = [
+            np.asarray(forward(self._ready(rows)), dtype=np.float32)[:asked]
+            for rows, asked in in_pieces(arrays, self.batch or count)
+        ]
+        output = parts[0] if len(parts) == 1 else np.concatenate(parts)
         spec.check(output)
         if len(output) != count:
             raise ContractError(f"{spec.name}: {count} frames went in and {len(output)} came out of the network")
@@ -137,15 +141,21 @@ class Binding:
             raise ContractError(f"batch sizes differ: {counts}")
         return len(arrays[0])
 
-    def _piece(
-        self, arrays: Sequence[FloatArray], size: int, forward: Callable[[Sequence[FloatArray]], FloatArray]
-    ) -> FloatArray:
-        """One call of the network; a piece too short for a fixed batch is filled by repeating its last row."""
-        count = len(arrays[0])
-        rows = np.minimum(np.arange(size), count - 1)
-        full = [a if count == size else a[rows] for a in arrays]
-        ready = [np.ascontiguousarray(a, dtype=p.dtype) for a, p in zip(full, self.inputs, strict=True)]
-        return np.asarray(forward(ready), dtype=np.float32)[:count]
+    def _ready(self, arrays: Sequence[FloatArray]) -> list[FloatArray]:
+        """As the model's ports take them."""
+        return [np.ascontiguousarray(a, dtype=p.dtype) for a, p in zip(arrays, self.inputs, strict=True)]
+
+
+def in_pieces(arrays: Sequence[Rows], size: int) -> Iterator[tuple[list[Rows], int]]:
+    """Arrays of equally many rows as pieces of ``size`` rows, each with how many of them were asked for.
+
+    The last piece is filled by repeating its last row: some models take one batch size alone.
+    """
+    count = len(arrays[0])
+    for begin in range(0, count, size):
+        asked = min(size, count - begin)
+        rows = np.minimum(np.arange(begin, begin + size), count - 1)
+        yield [a[begin : begin + size] if asked == size else a[rows] for a in arrays], asked
 
 
 def bind(model: Path, kind: Kind, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Binding:

@@ -15,8 +15,8 @@ import numpy as np
 from lipwright import patch
 from lipwright.contract import AUDIO, ROI, FloatArray, TensorSpec, UInt8Array
 from lipwright.errors import RuntimeUnavailableError
-from lipwright.runtimes.base import Binding, Kind, Precision, bind, isa_allows, require_file
-from lipwright.runtimes.redrawing import Redrawn, in_batches
+from lipwright.runtimes.base import Binding, Kind, Precision, bind, in_pieces, isa_allows, require_file
+from lipwright.runtimes.redrawing import Redrawn
 
 #: The sum of a picture's 307,200 values, 0..1, times this stays far below 65,504, where f16 ends.
 _SMALL = 2.0**-11
@@ -86,11 +86,11 @@ class OpenVinoRuntime:
 
     def redraw(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
         """As ``redraw``: uint8 [B, 320, 320, 3] and float32 [B, 32, 16, 16]; all of it is one network."""
-        return in_batches(rois, windows, self._binding.batch or 1, self._forward_pictures)
-
-    def _forward_pictures(self, rois: UInt8Array, windows: FloatArray) -> Redrawn:
-        pictures, sums = self._first([rois, windows])
-        return Redrawn(pictures, np.isfinite(sums))
+        parts = []
+        for rows, asked in in_pieces((rois, windows), self._binding.batch or 1):
+            pictures, sums = self._first([np.ascontiguousarray(array) for array in rows])
+            parts.append(Redrawn(pictures[:asked], np.isfinite(sums[:asked])))
+        return Redrawn.joined(parts)
 
     def open_float(self) -> None:
         """Compile the network as the contract has it, for ``run``.
@@ -216,7 +216,7 @@ def _between_pictures(graph: Any, binding: Binding) -> Any:
     rois = op.parameter([count, *ROI.shape[1:]], np.uint8, name="rois")
     windows = op.parameter([count, *AUDIO.shape[1:]], np.float32, name="windows")
     picture = op.divide(op.convert(op.transpose(rois, [0, 3, 1, 2]), "f32"), np.float32(255))
-    pair = op.concat([picture, op.multiply(picture, patch.visible().astype(np.float32))], 1)
+    pair = op.concat([picture, op.multiply(picture, patch.visible())], 1)
     for port, given in ((image, pair), (audio, windows)):
         ready = op.convert(given, port.get_element_type().to_string())
         for reader in port.get_target_inputs():

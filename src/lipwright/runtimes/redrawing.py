@@ -6,7 +6,7 @@ them where it computes has a method ``redraw`` of its own, whose answers are the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -84,22 +84,6 @@ def _redraw_here(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> R
     finite = np.array([np.isfinite(output).all() for output in outputs])
     outputs[~finite] = 0
     return Redrawn(patch.from_outputs(outputs), finite)
-
-
-def in_batches(
-    rois: UInt8Array, windows: FloatArray, size: int, forward: Callable[[UInt8Array, FloatArray], Redrawn]
-) -> Redrawn:
-    """``forward`` with ``size`` frames a call; a call too short is filled by repeating the last frame.
-
-    ``rois`` uint8 [B, 320, 320, 3] and ``windows`` float32 [B, 32, 16, 16], any number of them.
-    """
-    last, parts = len(rois) - 1, []
-    for begin in range(0, len(rois), size):
-        rows = np.minimum(np.arange(begin, begin + size), last)
-        answer = forward(rois[rows], windows[rows])
-        count = min(size, last + 1 - begin)
-        parts.append(Redrawn(answer.rois[:count], answer.finite[:count]))
-    return Redrawn.joined(parts)
 
 
 class Probe:
