@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -20,15 +21,18 @@ from avatars import make_avatar
 from lipwright import bench as bench_room
 from lipwright import cli
 from lipwright.audio.decode import SoundReader
-from lipwright.avatar import Avatar, ModelRecord
+from lipwright.avatar import Avatar, ModelRecord, Segment
 from lipwright.bench import Bench, Plan, bench, markdown, tables, walk, write_bench
+from lipwright.bench.baseline import sequential, unpack
 from lipwright.bench.chart import Bars, Lines, Series, draw
 from lipwright.bench.children import measure
 from lipwright.bench.growth import GROWTH, lasting, resized
 from lipwright.bench.measures import STAGES, Failed, Measured, Pace, Task
 from lipwright.bench.report import Curve, as_data
 from lipwright.bench.schedule import Schedule, cost
+from lipwright.bench.stages import stages
 from lipwright.bench.walk import BATCH, tasks
+from lipwright.render import Networks, Painter
 from lipwright.trial import Look, Progress, Way, built_in_sound, stamp
 
 ONNX = Way("onnxruntime", "f32")
@@ -111,6 +115,20 @@ def test_the_stamp_names_the_machine() -> None:
     assert seen.cores >= 1
     assert seen.libraries["onnxruntime"]
     assert seen.lipwright in seen.lines()[-2]
+
+
+def test_both_ways_show_one_uncut_part_of_the_template(avatar: Avatar, tmp_path: Path) -> None:
+    """Ten pictures of a part of three frames: across the cut it would be another film than `render` makes."""
+    parts = [Segment(start=0, stop=2), Segment(start=2, stop=5), Segment(start=5, stop=avatar.frame_count)]
+    cut = Avatar(avatar.path, avatar.manifest.changed(segments=parts, start_frame=3))
+    path = [3, 4, 3, 2, 3, 4, 3, 2, 3, 4]
+    networks, jpegs = Networks.open(cut, "onnxruntime"), unpack(cut, tmp_path)
+    with mock.patch.object(Painter, "still", autospec=True, side_effect=Painter.still) as still:
+        stages(cut, networks, built_in_sound(), 10, tmp_path)
+    assert [call.args[1] for call in still.call_args_list][::2] == path
+    with mock.patch.object(cv2, "imread", side_effect=cv2.imread) as imread:
+        sequential(cut, built_in_sound(), networks.generator, 10, tmp_path, jpegs, lambda _: None)
+    assert [int(Path(call.args[0]).stem) for call in imread.call_args_list] == path
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------

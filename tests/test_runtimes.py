@@ -15,10 +15,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto
 
+import lipwright
 from lipwright import patch
 from lipwright.avatar.package import builtin_avatar
 from lipwright.contract import AUDIO as AUDIO_SPEC
@@ -27,15 +29,17 @@ from lipwright.errors import AvatarError, ContractError, LipwrightError, Missing
 from lipwright.export import export_audio_encoder, export_generator
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
-from lipwright.runtimes import Runtime, base, open_float, open_runtime, redraw
+from lipwright.runtimes import Runtime, base, onnx_card, open_float, open_runtime, redraw
 from lipwright.runtimes import onnx as onnx_runtime
 from lipwright.runtimes import torch as torch_runtime
 from lipwright.runtimes.base import Precision, cpu_has
 from lipwright.runtimes.choice import Question, cache_folder, choose, is_installed
+from lipwright.runtimes.onnx_card import OnnxOnCard
 from lipwright.runtimes.openvino import OpenVinoRuntime
 from lipwright.runtimes.stored import Store, round_graph
 from lipwright.runtimes.torch import TorchRuntime, has_weights, load_audio_encoder, load_generator
 from networks import AUDIO, IMAGE, PICTURE, alien_output, formula_weights, mels, pictures, rois, windows, write_alien
+from tools import make_borders
 
 ON_ONNX = ["onnxruntime", *(["openvino"] if is_installed("openvino") else [])]
 ALL = [*ON_ONNX, "torch"]
@@ -71,8 +75,14 @@ def model_for(runtime: str, folder: Path, kind: str = "generator") -> Path:
 # --- one suite over all ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=ALL)
+#: As on a card, joined by IO binding, with the processor's memory in the card's place.
+BOUND = "onnxruntime, bound"
+
+
+@pytest.fixture(scope="module", params=[*ALL, BOUND])
 def opened(request: pytest.FixtureRequest, folder: Path) -> Runtime:
+    if request.param == BOUND:
+        return OnnxOnCard(folder / "generator.onnx", "generator", "cpu", "f32", None)
     return open_runtime(model_for(request.param, folder), "generator", request.param, "f32")
 
 
@@ -188,9 +198,10 @@ def test_wrong_arrays_are_not_redrawn(opened: Runtime, arrays: Any, message: str
         redraw(opened, *arrays)
 
 
-@pytest.mark.parametrize("runtime", ON_ONNX)
+@pytest.mark.parametrize("runtime", [*ON_ONNX, BOUND])
 @pytest.mark.parametrize("batch", ["n", 2])
-def test_redrawing_by_a_model_from_elsewhere(tmp_path: Path, runtime: str, batch: int | str) -> None:
+@pytest.mark.parametrize("store", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["f32", "f16"])
+def test_redrawing_by_a_model_from_elsewhere(tmp_path: Path, runtime: str, batch: int | str, store: int) -> None:
     """Other names and order of the ports, fp16 inside, a batch size of its own; and a picture that is no picture."""
     model = write_alien(
         tmp_path / "alien.onnx",
@@ -198,9 +209,10 @@ def test_redrawing_by_a_model_from_elsewhere(tmp_path: Path, runtime: str, batch
         audio=(batch, *AUDIO),
         output=(batch, *PICTURE),
         audio_first=True,
-        store=TensorProto.FLOAT16,
+        store=store,
     )
-    opened = open_runtime(model, "generator", runtime, "f32")
+    bound = runtime == BOUND
+    opened = OnnxOnCard(model, "generator", "cpu", "f32", None) if bound else open_runtime(model, "generator", runtime)
     heard = windows(3)
     heard[1] = np.nan
     answer = redraw(opened, rois(3), heard)
@@ -209,6 +221,53 @@ def test_redrawing_by_a_model_from_elsewhere(tmp_path: Path, runtime: str, batch
     for k in (0, 2):
         expected = patch.from_output(alien_output(inputs[k : k + 1], heard[k : k + 1])[0])
         assert np.abs(answer.rois[k].astype(int) - expected).max() <= 1
+
+
+def test_on_a_card_nothing_but_8_bits_and_windows_is_sent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between the three networks is bound where it is: it is neither given nor fetched as an array."""
+    opened = OnnxOnCard(folder / "generator.onnx", "generator", "cpu", "f32", None)
+    sent: list[tuple[str, Any]] = []
+    real = onnx_card._bound
+
+    def bound(session: Any, given: dict[str, Any], wanted: list[str], memory: str) -> list[Any]:
+        sent.extend((str(value.dtype), value.nbytes) for value in given.values() if isinstance(value, np.ndarray))
+        return real(session, given, wanted, memory)
+
+    monkeypatch.setattr(onnx_card, "_bound", bound)
+    redraw(opened, rois(2), windows(2))
+    assert sent == [("uint8", rois(2).nbytes), ("float32", windows(2).nbytes)]
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_generator_on_a_card_is_bound_there(provider: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sessions on the processor in the place of those on a card: which are opened, and on what."""
+    asked: list[tuple[str, str]] = []
+
+    def open_session(model: Path, provider: str, precision: str, threads: int | None) -> Any:
+        asked.append((model.name, provider))
+        return onnx_runtime.library().InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnx_runtime, "open_session", open_session)
+    monkeypatch.setattr(onnx_card, "open_session", open_session)
+    monkeypatch.setattr(onnx_card, "CARDS", dict.fromkeys(onnx_card.CARDS, "cpu"))
+    opened = open_runtime(folder / "generator.onnx", "generator", f"onnxruntime:{provider}")
+    assert isinstance(opened, OnnxOnCard)
+    assert asked == [("generator.onnx", provider), ("to_inputs.onnx", "cuda"), ("from_outputs.onnx", "cuda")]
+    encoder = open_runtime(folder / "encoder.onnx", "encoder", f"onnxruntime:{provider}")
+    assert not isinstance(encoder, OnnxOnCard)
+
+
+def test_what_onnxruntime_cannot_redraw_is_an_error_of_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = OnnxOnCard(folder / "generator.onnx", "generator", "cpu", "f32", None)
+    monkeypatch.setattr(opened, "_behind", opened._before)
+    with pytest.raises(RuntimeUnavailableError, match=r"onnxruntime cannot run .*generator\.onnx"):
+        redraw(opened, rois(1), windows(1))
+
+
+@pytest.mark.parametrize("made", [make_borders.to_inputs(), make_borders.from_outputs()], ids=lambda m: m.graph.name)
+def test_the_borders_are_those_that_the_tool_writes(made: ModelProto) -> None:
+    kept = onnx.load(Path(lipwright.__file__).parent / "data" / "borders" / f"{made.graph.name}.onnx")
+    assert kept == made
 
 
 def test_openvino_compiles_a_generator_in_float_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -549,7 +549,7 @@ def offline(
     samples, rate = sound
     voice = Voice(rate, 1, networks, manifest.encoder.alignment.to_contract(), manifest.window.padding, 7)
     windows = {moment.index: moment.window for moment in (*voice.push(samples), *voice.flush())}
-    walk = Walk(avatar.frame_count, manifest.start_frame, avatar.segments)
+    walk = Walk.of(avatar)
     painter = Painter(avatar, networks, "soft")
     x, y, width, height = box
     for n in wanted:

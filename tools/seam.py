@@ -28,7 +28,7 @@ from lipwright.video import VideoReader
 
 def excesses(avatar: Avatar, networks: Networks, sound: Path, border: Border, count: int) -> list[float]:
     """The worst seam of each of ``count`` frames of the avatar saying ``sound``."""
-    walk = Walk(avatar.frame_count, avatar.manifest.start_frame, avatar.segments)
+    walk = Walk.of(avatar)
     found = []
     with (
         SoundReader(sound) as reader,

@@ -67,7 +67,7 @@ def sequential(
     film = cv2.VideoWriter(str(folder / FILM), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (sizes.width, sizes.height))
     if not film.isOpened():
         raise MediaError(f"{folder / FILM} cannot be written: OpenCV has no MJPEG writer here")
-    walk = Walk(avatar.frame_count, avatar.manifest.start_frame)
+    walk = Walk.of(avatar)
     for i, window in enumerate(heard):
         _one(avatar, walk(i), jpegs, window, generator, film, stages)
         look(i + 1)

@@ -63,7 +63,7 @@ def stages(avatar: Avatar, networks: Networks, sound: Path, frames: int, folder:
 def _paint(avatar: Avatar, networks: Networks, moments: list[Moment], clock: Clock) -> list[Picture]:
     """The finished frames."""
     images = []
-    walk = Walk(avatar.frame_count, avatar.manifest.start_frame)
+    walk = Walk.of(avatar)
     with Painter(avatar, networks) as painter:
         for moment in moments:
             k = walk(moment.index)

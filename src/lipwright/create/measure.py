@@ -156,7 +156,7 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
 
 def _shown(avatar: Avatar, start: int, count: int) -> list[int]:
     """Template frames that a film from ``start`` on shows."""
-    walk = Walk(avatar.frame_count, start, avatar.segments)
+    walk = Walk.of(avatar, start)
     return [walk(index) for index in range(count)]
 
 

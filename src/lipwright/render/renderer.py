@@ -105,7 +105,7 @@ class Renderer(Closing):
         manifest = avatar.manifest
         self._rate = rate
         self._batch = batch
-        self._walk = _walk(avatar, start)
+        self._walk = Walk.of(avatar, start)
         self._networks = networks or Networks.open(avatar, runtime, precision)
         alignment = manifest.encoder.alignment.to_contract()
         self._voice = Voice(rate, channels, self._networks, alignment, manifest.window.padding, lookahead)
@@ -189,10 +189,6 @@ class Renderer(Closing):
         """The finished picture with the 40 ms of sound that belong to it."""
         moment = drawn.take.moment
         return Frame(moment.index, self._painter.finish(drawn.take.still, drawn.answer), moment.samples)
-
-
-def _walk(avatar: Avatar, start: int | None) -> Walk:
-    return Walk(avatar.frame_count, avatar.manifest.start_frame if start is None else start, avatar.segments)
 
 
 def render(avatar: Avatar, audio: Path, **options: Unpack[Options]) -> Generator[Frame, None, None]:

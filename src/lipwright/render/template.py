@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
+from lipwright.avatar import Avatar
 from lipwright.closing import Closing
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.libav import Damage, decoded, open_input
@@ -46,6 +47,11 @@ class Walk:
         self._first, stop = around[0]
         self._last = stop - 1 - self._first
         self._start = start - self._first
+
+    @classmethod
+    def of(cls, avatar: Avatar, start: int | None = None) -> Walk:
+        """Through an avatar's template, from ``start`` or from where its manifest begins; raises as ``Walk`` does."""
+        return cls(avatar.frame_count, avatar.manifest.start_frame if start is None else start, avatar.segments)
 
     def __call__(self, i: int) -> int:
         """The template frame of film frame ``i``."""

@@ -88,7 +88,10 @@ def _construct(
     """Each library's module loads only here, when it is wanted."""
     if name == "onnxruntime":
         from lipwright.runtimes.onnx import OnnxRuntime
+        from lipwright.runtimes.onnx_card import CARDS, OnnxOnCard
 
+        if provider in CARDS and kind == "generator":
+            return OnnxOnCard(model, kind, provider, precision, threads)
         return OnnxRuntime(model, kind, provider, precision, threads, lanes if provider == "cpu" else 1)
     if name == "openvino":
         from lipwright.runtimes.openvino import OpenVinoRuntime

@@ -53,7 +53,7 @@ class OnnxRuntime:
         self._model = model
         active = _precision(provider, precision)
         self.lanes = lanes
-        self._session = _session(model, provider, active, threads_a_lane(threads, lanes))
+        self._session = open_session(model, provider, active, threads_a_lane(threads, lanes))
         inputs = [_port(p) for p in self._session.get_inputs()]
         self._binding = bind(model, kind, inputs, [_port(p) for p in self._session.get_outputs()])
         self.inputs, self.outputs = self._binding.network.inputs, (self._binding.network.output,)
@@ -71,7 +71,7 @@ class OnnxRuntime:
         try:
             outputs = self._session.run([self._binding.output.name], dict(zip(names, arrays, strict=True)))
         except Exception as error:  # its errors have no other base in common
-            raise RuntimeUnavailableError(f"onnxruntime cannot run {self._model}: {_first_line(error)}") from error
+            raise RuntimeUnavailableError(f"onnxruntime cannot run {self._model}: {first_line(error)}") from error
         result: FloatArray = outputs[0]
         return result
 
@@ -120,7 +120,16 @@ def _remedy(provider: str) -> str:
     return "pip install --force-reinstall onnxruntime"
 
 
-def _session(model: Path, provider: str, precision: str, threads: int | None) -> Any:
+def open_session(model: Path, provider: str, precision: str, threads: int | None) -> Any:
+    """Open a model on this provider and no other; ``threads`` None: one for each core.
+
+    Returns:
+        onnxruntime's InferenceSession.
+
+    Raises:
+        AvatarError: no ONNX model.
+        RuntimeUnavailableError: the provider is not there, or did not start.
+    """
     onnxruntime, wanted = library(), PROVIDERS[provider]
     if wanted not in onnxruntime.get_available_providers():
         raise RuntimeUnavailableError(f"this onnxruntime is built without {wanted}: {_remedy(provider)}")
@@ -148,12 +157,13 @@ def _open(onnxruntime: Any, model: Path, options: Any, providers: list[Any]) -> 
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=providers)
     except (state.InvalidProtobuf, state.NoModel) as error:
-        raise AvatarError(f"{model} is damaged or no ONNX model: {_first_line(error)}") from error
+        raise AvatarError(f"{model} is damaged or no ONNX model: {first_line(error)}") from error
     except Exception as error:  # its errors have no other base in common
-        raise RuntimeUnavailableError(f"onnxruntime cannot open {model}: {_first_line(error)}") from error
+        raise RuntimeUnavailableError(f"onnxruntime cannot open {model}: {first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What its errors say before they list the places in its own source."""
     return str(error).strip().partition("\n")[0]
 
 

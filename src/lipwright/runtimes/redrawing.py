@@ -75,11 +75,13 @@ def redraw(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn
         raise ContractError(f"{len(rois)} ROIs and {len(windows)} windows: each frame needs one of both")
     if not len(rois):
         return Redrawn(rois, np.ones(0, np.bool_))
-    return generator.redraw(rois, windows) if isinstance(generator, Redraws) else _redraw_here(generator, rois, windows)
+    return (
+        generator.redraw(rois, windows) if isinstance(generator, Redraws) else redraw_by_numpy(generator, rois, windows)
+    )
 
 
-def _redraw_here(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn:
-    """By numpy around ``run``."""
+def redraw_by_numpy(generator: Runtime, rois: UInt8Array, windows: FloatArray) -> Redrawn:
+    """As ``redraw``, by numpy around ``run``."""
     outputs = generator.run(patch.to_inputs(rois), windows)
     finite = np.array([np.isfinite(output).all() for output in outputs])
     outputs[~finite] = 0

@@ -87,7 +87,7 @@ class Face:
         self.width: int = self.painter.width
         self.height: int = self.painter.height
         self._alignment = manifest.encoder.alignment.to_contract()
-        self._walk = Walk(avatar.frame_count, manifest.start_frame, avatar.segments)
+        self._walk = Walk.of(avatar)
         self._last: tuple[int, Still] | None = None
         self.rest = self.new_voice(SAMPLE_RATE, 1, 0)().rest
         self.poster = jpeg(self.disclosure.shown(self.still(0).picture).bgr)
