@@ -41,7 +41,7 @@ from lipwright.training.base import (
 from lipwright.training.data import Ahead, Sampler
 from lipwright.training.folded import unfolded
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
-from lipwright.training.loop import Checks, Phase, Student, Trainer
+from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
 from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, pyramid_loss
 from lipwright.training.mouth import CHANNELS, mouth_code
 from lipwright.training.pack import Pack
@@ -52,6 +52,8 @@ from lipwright.training.person import (
     SHEET,
     WEIGHTS,
     Progress,
+    _plain_phases,
+    _taken,
     check_enough,
     joined,
     split,
@@ -150,6 +152,17 @@ def test_a_training_that_is_stopped_in_every_phase_ends_with_the_same_bits(
             train_person(pack, folder, plan=TINY, progress=interrupt)
     train_person(pack, folder, plan=TINY)
     assert_same_training(trained[0], folder)
+
+
+def test_plain_training_takes_as_many_pictures_as_were_taken_and_not_as_were_planned() -> None:
+    sizes = {"draw": (160, 16), "listen": (0, 8), "speak160": (160, 8), "speak320": (320, 8)}
+    plan = replace(TINY, phases=tuple(Phase(name, *each, steps=100, rate=1e-3) for name, each in sizes.items()))
+    taken = {"draw": 100, "listen": 100, "speak160": 40, "speak320": 70}
+    records = {name: Record(curve=[[1, 0.1], [steps, 0.1]]) for name, steps in taken.items()}
+    assert [(p.name, p.size, p.steps) for p in _plain_phases(plan, _taken(records))] == [
+        ("plain160", 160, 240),
+        ("plain320", 320, 70),
+    ]
 
 
 def test_compiled_and_beside_plain_training_it_ends_with_the_same_weights(

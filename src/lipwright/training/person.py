@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +123,7 @@ def train_person(
         scores["another voice"] = held.score(draw(generator, held, trainer.device, len(pack.features) - 1))
     scores |= held.baselines()
     if baselines:
-        plain = _train_plainly(pack, sampler, plan, folder, device, clock)
+        plain = _train_plainly(pack, sampler, plan, trainer.records, folder, device, clock)
         save_weights(plain, folder / PLAIN)
         scores["plain L1"] = held.score(draw(plain, held, trainer.device))
     if expert is not None:
@@ -183,7 +183,8 @@ class _Clock:
     """Turns steps into progress."""
 
     def __init__(self, plan: Plan, baselines: bool, progress: Callable[[Progress], None]) -> None:
-        phases = [plan.expert, *plan.phases, *(_plain_phases(plan) if baselines else [])]
+        planned = {phase.name: phase.steps for phase in plan.phases}
+        phases = [plan.expert, *plan.phases, *(_plain_phases(plan, planned) if baselines else [])]
         self._costs = plan.costs | {"plain160": plan.costs["speak160"], "plain320": plan.costs["speak320"]}
         self._before = {}
         self._total = 0.0
@@ -276,23 +277,36 @@ def _check(average: Student, watched: HeldOut, device: torch.device, size: int) 
 
 
 # --- to compare with ------------------------------------------------------------------------------------------------
-def _plain_phases(plan: Plan) -> list[Phase]:
-    """As many pictures of each size, in phases without anything clever."""
+def _plain_phases(plan: Plan, steps: Mapping[str, int]) -> list[Phase]:
+    """As many pictures of each size as so many steps of every phase take, in phases without anything clever."""
     small, large = plan.phases[-2:]
     drawn = next(phase for phase in plan.phases if phase.name == "draw")
-    steps = small.steps + drawn.steps * drawn.batch // small.batch
-    return [replace(small, name="plain160", steps=steps), replace(large, name="plain320")]
+    both = steps[small.name] + steps[drawn.name] * drawn.batch // small.batch
+    return [replace(small, name="plain160", steps=both), replace(large, name="plain320", steps=steps[large.name])]
 
 
-def _train_plainly(pack: Pack, sampler: Sampler, plan: Plan, folder: Path, device: str, clock: _Clock) -> Generator:
-    """The same network from nothing, by the plain mean of absolute differences."""
+def _train_plainly(
+    pack: Pack,
+    sampler: Sampler,
+    plan: Plan,
+    records: Mapping[str, Record],
+    folder: Path,
+    device: str,
+    clock: _Clock,
+) -> Generator:
+    """The same network from nothing, by the plain mean of absolute differences, on as many pictures as ``records``."""
     torch.manual_seed(plan.seed)
     trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
     if plan.compiled:
         compile_in_place(trainer.student)
-    for phase in _plain_phases(plan):
+    for phase in _plain_phases(plan, _taken(records)):
         trainer.run(phase, plainly(sampler, phase, trainer.device), lambda generator: generator)
     return trainer.average
+
+
+def _taken(records: Mapping[str, Record]) -> dict[str, int]:
+    """Steps that every phase has taken: it may have stopped before its last one."""
+    return {name: int(record.curve[-1][0]) for name, record in records.items()}
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------
@@ -319,7 +333,7 @@ def _figures(
         asdict(phase) | {"curve": r.curve, "scores": r.scores, "seconds": round(r.seconds, 1)}
         for phase, r in ((phase, records[phase.name]) for phase in plan.phases)
     ]
-    done = {p["name"]: int(p["curve"][-1][0]) for p in phases}
+    done = _taken(records)
     return {
         "minutes": plan.minutes,
         "seconds": round(sum(r.seconds for r in records.values()), 1),
