@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from lipwright import cli
 from lipwright.avatar import Avatar, Consent, consent_standing
 from lipwright.contract import UInt8Array
 from lipwright.create import Agreed, Created, Step, create, pack_avatar, train_avatar, training_folder
+from lipwright.create import measure as measures
 from lipwright.create.fit import _exported
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
@@ -199,11 +201,15 @@ def test_a_trained_avatar_goes_on_from_itself_and_its_training_may_happen_elsewh
     pack = Pack.load(tmp_path / "pack.npz")
     assert any(name.startswith("up5.") for name in pack.base)
     elsewhere = tmp_path / "run"
-    train_person(pack, elsewhere, plan=TINY, baselines=True)
+    aside = pack.with_held_out(0.6)
+    assert aside.held_out != pack.held_out
+    train_person(aside, elsewhere, plan=TINY, baselines=True)
     for weights in (WEIGHTS, PLAIN):
         split(elsewhere / weights)
         (elsewhere / weights).unlink()
-    result = train_avatar(avatar, trained=elsewhere)
+    with mock.patch.object(measures, "measure", side_effect=measures.measure) as measure:
+        result = train_avatar(avatar, trained=elsewhere)
+    assert measure.call_args.args[2].held_out == aside.held_out, "measured on what this training never saw"
     assert set(result.figures["plain L1"]) == set(result.figures["nearest pose"])
     # Another generator than the one that was signed with.
     assert consent_standing(result.avatar.manifest).state == "broken"

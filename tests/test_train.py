@@ -435,7 +435,7 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
     sampler = Sampler(pack, pack.training_frames(), 1)
     plan = make_plan(pack, sampler, "full", "cpu", 30)
-    assert 0.85 * 1800 < plan.seconds < 0.95 * 1800
+    assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
     assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
@@ -444,6 +444,19 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(LipwrightError, match="begin anew"):
         Plan.load(tmp_path / "plan.json")
+
+
+def test_other_seconds_can_be_put_aside_and_a_run_keeps_its_own(pack: Pack, tmp_path: Path) -> None:
+    other = pack.with_held_out(2)
+    assert other.held_out == (FRAMES - 50, FRAMES) and len(other.held_frames()) == 50
+    assert other.training_frames().max() == FRAMES - 50 - pack.gap - 1
+    replace(TINY, held_out=pack.held_out).save(tmp_path / PLAN)
+    assert Plan.load(tmp_path / PLAN).held_out == pack.held_out
+    with pytest.raises(LipwrightError, match=r"put aside.*--held-out, or another folder"):
+        train_person(other, tmp_path)
+    for seconds in (0, -1, FRAMES / 25):
+        with pytest.raises(LipwrightError, match="a tenth is usual"):
+            pack.with_held_out(seconds)
 
 
 def test_a_machine_is_measured(pack: Pack) -> None:

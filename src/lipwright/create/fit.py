@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def train_avatar(
     done = _read_figures(folder / FIGURES)
     speaking = _with_generator(avatar, weights, done, base, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
-    figures = measure(speaking, Networks.open(speaking), pack, plain, progress)
+    figures = measure(speaking, Networks.open(speaking), _as_trained(pack, done), plain, progress)
     finished = _signed(_with_report(speaking, figures, done, folder / SHEET), identity)
     progress(Step("checking every file", 0, None))
     _check_files(finished)
@@ -210,6 +210,11 @@ def _read_figures(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LipwrightError(f"{path} cannot be read ({error}): let the training finish first") from error
     return figures
+
+
+def _as_trained(pack: Pack, done: dict[str, Any]) -> Pack:
+    """The pack with those frames put aside that the training put aside: it may have been asked for others."""
+    return replace(pack, held_out=(done["held_out"]["first"], done["held_out"]["stop"]))
 
 
 def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], base: Avatar | None, progress: Show) -> Avatar:

@@ -39,6 +39,12 @@ def _options(device: str) -> argparse.Namespace:
     parser.add_argument(
         "--others", type=Path, nargs="*", default=[], help="packs of other films: wrong sounds to tell apart"
     )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SECONDS",
+        help="put so much at the film's end aside, to score on, instead of a tenth; in a RUN of its own",
+    )
     parser.add_argument("--parts", action="store_true", help="write the weights in parts of at most 16 MiB too")
     return parser.parse_args()
 
@@ -47,8 +53,9 @@ def _train(options: argparse.Namespace) -> None:
     # needs torch, whose absence is told before
     from lipwright.training.person import PLAIN, WEIGHTS, split, train_person
 
+    pack = Pack.load(options.pack)
     train_person(
-        Pack.load(options.pack),
+        pack if options.held_out is None else pack.with_held_out(options.held_out),
         options.run,
         minutes=options.minutes,
         device=options.device,

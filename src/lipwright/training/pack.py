@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.contract import FloatArray, UInt8Array
+from lipwright.contract import FPS, FloatArray, UInt8Array
 from lipwright.errors import LipwrightError
 
 #: JPEG quality of the packed ROIs: 48 dB on the presenter, a tenth of the size.
@@ -76,6 +76,19 @@ class Pack:
         first, last = self.held_out
         frames = np.setdiff1d(np.arange(len(self.rois)), self.unusable)
         return frames[(frames < first - self.gap) | (frames >= last + self.gap)]
+
+    def with_held_out(self, seconds: float) -> Pack:
+        """The same pack with the last ``seconds`` put aside.
+
+        Raises:
+            LipwrightError: that is nothing, or the whole film.
+        """
+        count = round(seconds * FPS)
+        if not 0 < count < len(self.mouth):
+            raise LipwrightError(
+                f"of {len(self.mouth) / FPS:.1f} s, {seconds:g} s cannot be put aside: a tenth is usual"
+            )
+        return replace(self, held_out=(len(self.mouth) - count, len(self.mouth)))
 
     def save(self, path: Path) -> None:
         """Write one .npz; the file appears under its name only when it is whole."""

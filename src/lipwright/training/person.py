@@ -167,6 +167,11 @@ def _settled(
     path = folder / PLAN
     if path.exists():
         begun = Plan.load(path)
+        if begun.held_out not in (None, pack.held_out):
+            raise LipwrightError(
+                f"{folder} was begun with the frames {begun.held_out} put aside, not {pack.held_out}: "
+                "give the same pack and --held-out, or another folder"
+            )
         if plan is None and (begun.minutes != minutes or (begun.width != width and not is_whole(pack.base))):
             log.warning(
                 "going on as begun, %s for %g minutes: remove %s to begin anew", begun.width, begun.minutes, folder

@@ -61,6 +61,8 @@ class Plan:
     threads: int
     """Of the processor; another number gives other last bits."""
     seed: int = 1
+    held_out: tuple[int, int] | None = None
+    """First frame and stop of the time put aside; None: a plan for any pack."""
     compiled: bool = False
     """Whether the generator runs compiled (``training.compiled``) in the ``speak`` phases."""
 
@@ -86,6 +88,7 @@ class Plan:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             values["expert"] = Phase(**values["expert"])
             values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
+            values["held_out"] = values["held_out"] and tuple(values["held_out"])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise LipwrightError(
@@ -132,6 +135,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         minutes=minutes,
         checkpoint_seconds=min(_CHECKPOINT[0], _CHECKPOINT[1] * minutes * 60),
         threads=torch.get_num_threads(),
+        held_out=pack.held_out,
         compiled=compiled,
     )
 
