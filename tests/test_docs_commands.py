@@ -66,6 +66,7 @@ NOT_RUN = {
     "tools.presenter.train": "hours; needs the presenter's film",
     "tools.presenter.build": "needs the presenter's film and a trained generator",
     "tools.presenter.measure": "needs the presenter's films",
+    "tools.presenter.grain": "needs the presenter's films; test_presenter_measure.py has its parts",
     "tools.presenter.lips": "needs recordings of people; test_presenter.py has its parts",
     "tools.presenter.make_people": "hours, and the head; test_base_generator.py has its parts",
     "tools.presenter.film_people": "hours, and the head; test_base_generator.py has its parts",

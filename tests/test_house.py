@@ -24,7 +24,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 FLOORS = (
     {"errors"},
     {"contract", "closing", "digest"},
-    {"libav", "picture"},
+    {"libav", "picture", "grain"},
     {"audio", "video", "patch", "models"},
     {"runtimes", "credentials"},
     {"face", "avatar"},

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from lipwright.contract import AVE, CENTRED
+from lipwright import patch
+from lipwright.contract import AVE, CENTRED, Rect, UInt8Array
+from tools.presenter.grain import CHIN, Likeness, finished, part, table
 from tools.presenter.measure import chosen_lookahead, keeps, lookahead_table
 
 
@@ -48,3 +51,31 @@ def test_the_table_says_it_in_milliseconds() -> None:
     assert first == "| paired | 0 | 132.5 | 0.0200 | 0.500 | 0.900 | 0.800 | no |"
     assert last == "| paired | 7 | 412.5 | 0.0100 | 0.900 | 0.900 | 0.800 | yes |"
     assert "| 452.5 |" in lookahead_table(sweeps, AVE)[3]
+
+
+# --- how like the true chin is the redrawn one ----------------------------------------------------------------------
+RECT = Rect(40, 30, 40 + 328, 30 + 328)
+
+
+def skin() -> UInt8Array:
+    grain = np.random.default_rng(1).normal(0, 5, (400, 420))
+    level = 140 + 20 * np.sin(np.mgrid[0:400, 0:420].sum(axis=0) / 60)
+    return np.asarray(np.clip(np.rint(level + grain), 0, 255)[..., None].repeat(3, axis=2), np.uint8)
+
+
+def test_blended_skin_is_finer_than_pasted_and_a_picture_is_like_itself() -> None:
+    frame, box = skin(), part(RECT, CHIN)
+    assert box == Rect(40 + CHIN[0], 30 + CHIN[1], 40 + CHIN[2], 30 + CHIN[3])
+    assert part(Rect(10, 10, 174, 174), CHIN) == Rect(55, 110, 129, 148), "half as large"
+    smooth = np.asarray(cv2.GaussianBlur(frame, (0, 0), 3), np.uint8)
+    ways = finished(frame, RECT, patch.roi(patch.crop(smooth, RECT, "auto")), "auto")
+    pasted, blended = (Likeness.of(ways[way], frame, box) for way in ("pasted", "blended"))
+    assert pasted.fine < 0.1 and blended.fine > 0.4
+    assert blended.r > 0.7 and abs(pasted.r) < 0.2
+    same = Likeness.of(frame, frame, box)
+    assert same.fine == 1 and same.r == pytest.approx(1)
+
+
+def test_the_table_of_likeness_has_medians() -> None:
+    rows = [("pasted", "chin", Likeness(psnr, 0.5, 0.1)) for psnr in (20.0, 30.0, 90.0)]
+    assert list(table(rows))[2:] == ["| chin | pasted | 30.00 | 0.50 | 0.10 |"]
