@@ -20,9 +20,9 @@ Plane = cv2.typing.MatLike
 #: Grain is finer than a Gaussian of so many pixels of a crop, and moves the brightness by at most so many levels.
 _FINEST, _MOST = 2.0, 8.0
 #: Side of the small pictures in which skin is compared; pixels of them over which motion and likeness are made even.
-_SIDE, _MOTION_EVEN, _EVEN = CROP_SIZE // 2, 15, 13
+_SIDE, _MOTION_EVEN, _EVEN = 144, 13, 11
 #: How far around a pixel of a small picture its surroundings reach: what differs from them is an edge.
-_AROUND = 7
+_AROUND = 5
 #: Levels between which structure becomes too strong to be grain (root mean square), both pictures too different to be
 #: the same skin, and edges too strong to be skin: from the second on nothing of it is added any more.
 _STRUCTURE, _DIFFERENT, _EDGE = (10.0, 16.0), (6.0, 12.0), (1.5, 3.5)
@@ -54,7 +54,9 @@ def missing_grain(piece: UInt8Array, drawn: UInt8Array) -> FloatArray:
 def _split(picture: UInt8Array) -> tuple[Plane, Plane]:
     """Brightness without grain, uint8 [_SIDE, _SIDE], and the grain, float32 [h, w]."""
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    smooth = cv2.GaussianBlur(grey, (0, 0), _FINEST * picture.shape[0] / CROP_SIZE)
+    sigma = _FINEST * picture.shape[0] / CROP_SIZE
+    wide = 2 * int(2 * sigma) + 1  # two standard deviations; OpenCV's own choice is three, and twice the time
+    smooth = cv2.GaussianBlur(grey, (wide, wide), sigma)
     return cv2.resize(smooth, (_SIDE, _SIDE)), np.subtract(grey, smooth, dtype=np.float32)
 
 
@@ -110,9 +112,10 @@ def _lacking(own_fine: Plane, new_fine: Plane) -> Plane:
 
 
 def _power(fine: Plane) -> Plane:
-    """[_SIDE, _SIDE] mean square around each pixel of a sample of [h, w]."""
-    sample = cv2.resize(fine, (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST)
-    return np.maximum(cv2.blur(sample * sample, (_EVEN, _EVEN)), 0)  # running sums end a little below
+    """[_SIDE, _SIDE] mean square of [h, w] around each pixel; a sample of it would miss what repeats, such as cloth."""
+    wide = tuple(round(_EVEN * side / _SIDE) for side in fine.shape[::-1])
+    mean = cv2.resize(cv2.blur(fine * fine, wide), (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST)
+    return np.maximum(mean, 0)  # running sums end a little below
 
 
 def _fall(levels: Plane, ends: tuple[float, float]) -> Plane:
