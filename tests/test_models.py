@@ -122,3 +122,23 @@ def test_feature_is_never_negative() -> None:
         feature = formula_weights(AudioEncoder())(torch.randn(4, 1, 80, 16))
     assert feature.shape == (4, 512)
     assert float(feature.min()) == 0.0 < float(feature.max())
+
+
+@pytest.mark.parametrize("width", list(CHANNELS))
+def test_every_layer_inside_sees_a_face_as_large_in_a_small_picture(width: Width) -> None:
+    """What was learnt from small pictures holds in large ones: only the outermost halving is left out."""
+    torch.manual_seed(0)
+    generator = Generator(width).eval()
+    ramp = torch.linspace(0, 1, 320)
+    large = torch.stack([ramp.expand(320, 320), ramp[:, None].expand(320, 320), torch.outer(ramp, ramp)] * 2)[None]
+    seen: list[torch.Tensor] = []
+    for layer in (generator.down2, generator.down5, generator.fuse_conv, generator.up4):
+        layer.register_forward_hook(lambda _layer, _asked, said: seen.append(said))
+    with torch.inference_mode():
+        heard = generator.audio_model(torch.rand(1, 32, 16, 16))
+        drawn = generator.draw(large, heard), generator.draw(nn.functional.avg_pool2d(large, 2), heard)
+    assert [picture.shape[-1] for picture in drawn] == [320, 160]
+    for at_large, at_small in zip(seen[:4], seen[4:], strict=True):
+        assert at_large.shape == at_small.shape
+        inside = [each[..., 2:-2, 2:-2] for each in (at_large, at_small)]
+        assert (inside[0] - inside[1]).abs().mean() < 0.05 * inside[0].std()

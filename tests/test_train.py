@@ -26,6 +26,7 @@ from lipwright.errors import LipwrightError
 from lipwright.face import CHIN, POSE_POINTS, FaceFinder
 from lipwright.models.generator import Generator, Width
 from lipwright.models.lean import lean
+from lipwright.training import person as person_training
 from lipwright.training import plan as planning
 from lipwright.training.base import (
     EAR,
@@ -38,6 +39,7 @@ from lipwright.training.base import (
     take,
     whole_weights,
 )
+from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Ahead, Sampler
 from lipwright.training.folded import unfolded
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
@@ -623,6 +625,35 @@ def test_a_student_begins_where_its_base_fits(pack: Pack) -> None:
     assert norms(begun(ear, "mobile")) and not norms(begun(ear, "mobile").audio_model)
     assert norms(begun(ear, "full").audio_model), "a base of another width is left alone"
     assert start(ear, "mobile") == "ear" and start(ear, "full") == start({}, "full") == "none"
+
+
+@pytest.mark.parametrize("width", ["mobile", "full"])
+def test_a_new_generator_begins_by_copying(pack: Pack, width: Width) -> None:
+    torch.manual_seed(1)
+    student, sampler = Student(pack, width), Sampler(pack, pack.training_frames(), seed=1)
+    shown = sampler.batch(5, 4, 160)
+    reference, target = shown.x[:, :3], shown.y
+    masked = (shown.x[:, 3:] == 0).all(dim=1, keepdim=True).expand_as(target)
+    copied = torch.where(masked, reference, target)
+
+    def alike() -> float:
+        with torch.no_grad():
+            drawn = student.generator.draw(shown.x, student.mouth_map(shown.mouth))
+        return float(torch.corrcoef(torch.stack([drawn.flatten(), copied.flatten()]))[0, 1])
+
+    before = alike()
+    begin_by_copying(student, sampler)
+    assert before < 0.8 < 0.95 < alike()
+    assert float(masked.float().mean()) > 0.8, "most of it comes from the reference"
+
+
+def test_a_whole_base_is_not_made_to_copy(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copying: list[bool] = []
+    monkeypatch.setattr(person_training, "begin_by_copying", lambda *_: copying.append(True))
+    train_person(replace(pack, base=folded(used())), tmp_path / "whole", plan=TINY)
+    assert not copying
+    train_person(replace(pack, base=folded_ear(used())), tmp_path / "ear", plan=TINY)
+    assert copying
 
 
 def test_the_presenter_can_be_taken_out_of_his_file(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _CHECKS = 4
 #: Steps are counted here and not minutes: no step may seem too slow. Seconds.
 _UNLIMITED = 1e5
 #: What a step costs beside one of 320 x 320, for the progress.
-_COSTS = {"expert": 0.2, "draw": 0.5, "listen": 0.4, "speak160": 0.5, "speak320": 1.0}
+_COSTS = {"expert": 0.2, "draw": 0.85, "listen": 0.4, "speak160": 0.85, "speak320": 1.0}
 
 
 @dataclass(frozen=True)

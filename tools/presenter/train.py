@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lipwright.contract import WINDOW_FUTURE, WINDOW_PAST, WINDOW_SIZE
 from lipwright.models.generator import Generator
+from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, windows
 from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import ear, learner, lesson
@@ -84,9 +85,8 @@ def finished(generator: Generator, pack: Pack, gain: float) -> Generator:
     return unfolded(generator)
 
 
-def run(trainer: Trainer[Student], phases: list[Phase], pack: Pack, speech: SpeechSampler, has_ear: bool) -> None:
+def run(trainer: Trainer[Student], phases: list[Phase], sampler: Sampler, speech: SpeechSampler, has_ear: bool) -> None:
     """All phases, one after the other; an ear that can hear already is held back while the picture half learns."""
-    sampler = Sampler(pack, pack.training_frames(), seed=1)
     for phase in phases:
         slow = ear if has_ear and phase.name.startswith("speak") else None
         loss = lesson(phase, sampler, speech, trainer.device)
@@ -116,13 +116,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     pack = Pack.load(options.pack)
     speech = SpeechSampler(Speech.load(options.speech), seed=2)
-    student = Student(pack, options.width)
+    student, sampler = Student(pack, options.width), Sampler(pack, pack.training_frames(), seed=1)
     phases = plan(options.scale, options.steps)
     if options.base:
         begin_from(student, options.base)
         phases = [phase.gentle() for phase in phases]
+    else:
+        begin_by_copying(student, sampler)
     trainer = Trainer(student, options.out, options.device)
-    run(trainer, phases, pack, speech, has_ear=options.base is not None)
+    run(trainer, phases, sampler, speech, has_ear=options.base is not None)
     save_weights(finished(trainer.average.generator, pack, options.gain), options.out / "generator.pth")
     record = {
         "width": options.width,

@@ -22,6 +22,7 @@ import torch
 
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
+from lipwright.training.copying import begin_by_copying
 from lipwright.training.held_out import HeldOut, Score, draw
 from lipwright.training.lessons import learner, lesson
 from lipwright.training.loop import MouthMap, Phase, Student, Trainer, save_weights
@@ -71,7 +72,9 @@ def train_base(
     """
     torch.manual_seed(0)
     sampler, voices = CrowdSampler(packs, seed=1), SpeechSampler(speech, seed=2)
-    trainer = Trainer(crowd_student(packs, width), run, device)
+    student = crowd_student(packs, width)
+    begin_by_copying(student, sampler)
+    trainer = Trainer(student, run, device)
     for phase in phases:
         trainer.run(phase, lesson(phase, sampler, voices, trainer.device), learner(phase))
     save_weights(trainer.average.generator, run / WEIGHTS)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lipwright.contract import AUDIO_SHAPE
+from lipwright.contract import AUDIO_SHAPE, ROI_SIZE
 
 Width = Literal["full", "mobile"]
 
@@ -21,6 +21,8 @@ CHANNELS: dict[Width, tuple[int, int, int, int, int]] = {
     "full": (32, 64, 128, 256, 512),
     "mobile": (16, 32, 64, 128, 256),
 }
+#: Side of the small pictures that training begins with.
+SMALL_SIZE = ROI_SIZE // 2
 
 
 class InvertedResidual(nn.Module):
@@ -44,6 +46,15 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)
         return x + y if self.residual else y
+
+    def unhalved(self, x: Tensor) -> Tensor:
+        """A block with stride 2, without it."""
+        for layer in self.conv:
+            if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
+                x = F.conv2d(x, layer.weight, layer.bias, padding=1, groups=layer.groups)
+            else:
+                x = layer(x)
+        return x
 
 
 class DoubleConv(nn.Module):
@@ -84,16 +95,24 @@ class Down(nn.Module):
         y: Tensor = self.maxpool_conv(x)
         return y
 
+    def unhalved(self, x: Tensor) -> Tensor:
+        """The same convolutions without the stride."""
+        first, second = self.maxpool_conv.get_submodule("0.double_conv").children()
+        assert isinstance(first, InvertedResidual)
+        y: Tensor = second(first.unhalved(x))
+        return y
+
 
 class Up(nn.Module):
-    """Double height and width, pad to the skip connection, concatenate and convolve."""
+    """Double height and width unless they are the skip connection's, pad to it, concatenate and convolve."""
 
     def __init__(self, inp: int, oup: int) -> None:
         super().__init__()
         self.conv = DoubleConv(inp, oup, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        if x.shape[2:] != skip.shape[2:]:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
         dy, dx = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
         if dy or dx:
             x = F.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
@@ -143,7 +162,9 @@ class Generator(nn.Module):
     """UNet-328.
 
     ``forward(x, audio)``: x [B, 6, S, S] float 0..1 BGR (reference ROI, masked ROI), audio [B, 32, 16, 16];
-    returns [B, 3, S, S] float 0..1 BGR. S is 320; training may also use 160, where the audio map is pooled to fit.
+    returns [B, 3, S, S] float 0..1 BGR. S is 320. Training begins with 160, where the outermost halving and doubling
+    are left out: every layer below sees the face as large as it will at 320, and need not learn anew what it shows
+    (the way of Karras et al. 2018, arXiv:1710.10196, whose inner layers never change their size either).
     """
 
     def __init__(self, width: Width = "full") -> None:
@@ -172,13 +193,11 @@ class Generator(nn.Module):
     def draw(self, x: Tensor, audio_map: Tensor) -> Tensor:
         """The picture half: ``audio_map`` is what the audio branch says, [B, C, 10, 10]."""
         x1 = self.inc(x)
-        x2 = self.down1(x1)
+        x2 = self.down1.unhalved(x1) if x.shape[-1] == SMALL_SIZE else self.down1(x1)
         x3 = self.down2(x2)
         x4 = self.down3(x3)
         x5 = self.down4(x4)
         x6 = self.down5(x5)
-        if audio_map.shape[-2:] != x6.shape[-2:]:
-            audio_map = F.adaptive_avg_pool2d(audio_map, (x6.shape[2], x6.shape[3]))
         y = self.fuse_conv(torch.cat([x6, audio_map], dim=1))
         y = self.up3(self.up2(self.up1(y, x5), x4), x3)
         y = self.up5(self.up4(y, x2), x1)

@@ -79,7 +79,7 @@ class Phase:
     name: str
     """``draw``, ``listen`` or ``speak``, and a number where it comes twice."""
     size: int
-    """Side of the pictures: 160 costs a quarter of 320."""
+    """Side of the pictures: 160 costs half of 320."""
     batch: int
     steps: int
     rate: float

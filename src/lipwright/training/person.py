@@ -1,7 +1,7 @@
 """The training of one person, from a pack to a generator, as a story from top to bottom.
 
 ``expert``   Do lips and sound belong together? A small network learns it first; it is only listened to if it can tell.
-``draw``     The picture half learns to draw any mouth of this person from the mouth code.
+``draw``     The picture half, which begins by copying, learns to draw any mouth of this person from the mouth code.
 ``listen``   The audio branch, the presenter's where that is possible, learns to say the code from this person's sound.
 ``speak160`` Both together, on small pictures.
 ``speak320`` The same at full size; the best weights by held-out time are kept.
@@ -32,6 +32,7 @@ from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
 from lipwright.training.base import base_width, begin, is_whole, start
 from lipwright.training.compiled import compile_in_place
+from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.folded import unfolded
 from lipwright.training.held_out import HeldOut, Score, draw
@@ -258,8 +259,11 @@ def _train_generator(
     """Run all phases; the trainer's average holds the best weights afterwards."""
     torch.manual_seed(plan.seed)
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
-    has_ear = start(pack.base, plan.width) != "none"
-    trainer = Trainer(begin(pack, plan.width, voices), folder, device, plan.checkpoint_seconds, clock)
+    begins = start(pack.base, plan.width)
+    student = begin(pack, plan.width, voices)
+    if begins != "whole generator":
+        begin_by_copying(student, sampler)
+    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
@@ -269,7 +273,7 @@ def _train_generator(
             every = math.ceil(phase.steps / plan.checks)
             checks = Checks(every, partial(_check, watched=watched, device=trainer.device, size=phase.size))
         loss = lesson(phase, sampler, voices, trainer.device, teachers)
-        slow = ear if checks and has_ear else None
+        slow = ear if checks and begins != "none" else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
         trainer.run(phase, loss, learner(phase), checks, slow, limit)
     trainer.load_best(plan.phases[-1])
