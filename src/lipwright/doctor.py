@@ -14,6 +14,7 @@ from lipwright.runtimes import Kind, has_nvidia, open_runtime
 from lipwright.runtimes.base import cpu_count, cpu_has, cpu_name
 from lipwright.runtimes.choice import cache_folder, installed_version, is_installed, time_runtime
 from lipwright.runtimes.machine import memory_gib, on_x86, speed_flags
+from lipwright.runtimes.onnx_card import CARDS
 from lipwright.runtimes.torch import has_weights
 
 #: Distributions that write into one folder: of each group only one may be installed.
@@ -177,7 +178,7 @@ def _loaded(name: str) -> str:
 
 def _hints(runtimes: tuple[RuntimeState, ...]) -> list[str]:
     hints = []
-    accelerated = [r for r in runtimes if r.works and r.name.rpartition(":")[2] in ("cuda", "tensorrt")]
+    accelerated = [r for r in runtimes if r.works and r.name.rpartition(":")[2] in CARDS]
     if Path("/proc/driver/nvidia/version").is_file() and not accelerated:
         remedy = "a CUDA build of torch (pytorch.org), or onnxruntime-gpu in the place of onnxruntime"
         hints.append(f"there is an NVIDIA driver and nothing uses it: install {remedy}")

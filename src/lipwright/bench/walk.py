@@ -17,6 +17,7 @@ from lipwright.bench.report import Bench
 from lipwright.bench.schedule import Schedule, cost
 from lipwright.contract import FPS, Quality
 from lipwright.runtimes.choice import is_installed
+from lipwright.runtimes.onnx_card import CARDS
 from lipwright.runtimes.torch import has_weights
 from lipwright.trial import REFERENCE, Look, Progress, Way, built_in_sound, generator_of, stamp, ways
 
@@ -30,7 +31,6 @@ COMMON_ISA = "AVX2"
 FULL_HD = "1080p"
 #: Where frames are drawn faster together, they are also measured so many a call.
 BATCH = 16
-_CARDS = ("cuda", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def tasks(avatar: Avatar, plan: Plan, base: Task) -> list[Task]:
 def _drawn(plan: Plan, chosen: Sequence[Way], base: Task) -> list[Task]:
     """Every way alone and end to end, with one of the avatar's generators."""
     found = [_task(base, "inference", way, plan.alone) for way in chosen]
-    found += [_together(task) for task in found if task.runtime.endswith(_CARDS)]
+    found += [_together(task) for task in found if task.runtime.endswith(tuple(CARDS))]
     if plan.ways is None:
         found += [replace(base, kind="render", label="auto: what a user gets")]
     found += [_task(base, "render", way) for way in chosen]
