@@ -313,6 +313,7 @@ def training(**changes: Any) -> dict[str, Any]:
         "held_out": {"first": 5400, "stop": 6000, "frames": 600},
         "references": list(range(40)),
         "expert": {"used": True, "accuracy": 0.9, "needed": 0.75, "steps": 500},
+        "ear": "taught",
         "scores": {"another voice": {"psnr": 27.5, "lip_gap_r": 0.75}},
         "phases": [phase],
     }
@@ -349,6 +350,11 @@ def test_every_weakness_is_told(changes: Figures, sentence: str) -> None:
     weak = GOOD | {"own sound": GOOD["own sound"] | changes}
     assert sentence in training_verdict(weak, training())
     assert sentence not in training_verdict(GOOD, training())
+
+
+def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:
+    told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("kept", "taught"))
+    assert "stayed as it was" in told and "stayed as it was" not in quiet
 
 
 def test_advice_follows_what_is_wrong() -> None:

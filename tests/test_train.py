@@ -656,6 +656,52 @@ def test_a_whole_base_is_not_made_to_copy(pack: Pack, tmp_path: Path, monkeypatc
     assert copying
 
 
+def hearing(monkeypatch: pytest.MonkeyPatch, before: float, after: float) -> None:
+    """Held-out pictures score so before and after the ear has listened, and 0 at every check later."""
+    scores = iter([before, after])
+    monkeypatch.setattr(person_training, "_check", lambda *_args, **_options: next(scores, 0.0))
+
+
+def heard_by(generator: Generator) -> torch.Tensor:
+    windows = torch.rand(4, 32, 16, 16, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        said: torch.Tensor = generator.eval().audio_model(windows)
+    return said
+
+
+@pytest.mark.parametrize(("after", "ear"), [(0.9, "kept"), (1.0, "taught")])
+def test_an_ear_that_hears_worse_after_listening_is_given_back(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, ear: str
+) -> None:
+    hearing(monkeypatch, 1.0, after)
+    figures = train_person(replace(pack, base=folded_ear(used())), tmp_path, plan=TINY)
+    assert figures["ear"] == ear
+    trained = Generator("mobile")
+    trained.load_state_dict(weights_of(tmp_path))
+    difference = (heard_by(trained) - heard_by(used())).abs().max()
+    assert float(difference) < 1e-4 if ear == "kept" else float(difference) > 1e-3
+
+
+def test_an_ear_that_was_given_back_stays_so_when_resumed(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = replace(pack, base=folded_ear(used()))
+    hearing(monkeypatch, 1.0, 0.5)
+    train_person(film, tmp_path / "whole", plan=TINY)
+
+    def stop(progress: Progress) -> None:
+        if "speak, step 3" in progress.step:
+            raise KeyboardInterrupt
+
+    hearing(monkeypatch, 1.0, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        train_person(film, tmp_path / "cut", plan=TINY, progress=stop)
+    hearing(monkeypatch, 1.0, 0.5)
+    train_person(film, tmp_path / "cut", plan=TINY)
+    whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
 def test_the_presenter_can_be_taken_out_of_his_file(tmp_path: Path) -> None:
     presenter = Avatar.open(builtin_avatar())
     assert presenter.generator is not None

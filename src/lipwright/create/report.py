@@ -201,6 +201,11 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
             f"The same sentences in another voice, never practised: {_written(voice['psnr'])} dB, lips follow by r "
             f"{_written(voice['lip_gap_r'])}."
         )
+    if training.get("ear") == "kept":  # a training of an older version does not say
+        sentences.append(
+            "What its ear learnt from this film helped nowhere else, so it stayed as it was: a longer film, or a "
+            "clearer sound, would teach it this voice."
+        )
     if expert["accuracy"] is None:
         sentences.append("A judge of lip sync could not be taught: there was too little to compare.")
     else:

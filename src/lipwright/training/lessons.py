@@ -39,7 +39,12 @@ NOBODY = Teachers()
 
 
 def lesson(
-    phase: Phase, sampler: Sampler, voices: SpeechSampler, device: torch.device, teachers: Teachers = NOBODY
+    phase: Phase,
+    sampler: Sampler,
+    voices: SpeechSampler,
+    device: torch.device,
+    teachers: Teachers = NOBODY,
+    ear_learns: bool = True,
 ) -> LossOfStep[Student]:
     """Loss of a step of ``phase``: of its name ``draw``, ``listen``, or another, such as ``speak320``.
 
@@ -49,12 +54,13 @@ def lesson(
         voices: what the ear hears besides.
         device: where the student is.
         teachers: judge the pictures of ``speak`` phases.
+        ear_learns: in ``speak`` phases; one that stays as it is need not hear other voices.
     """
     if phase.name == "draw":
         return drawing(sampler, phase, device)
     if phase.name == "listen":
         return listening(voices, phase, device)
-    return speaking(sampler, voices, phase, device, teachers)
+    return speaking(sampler, voices if ear_learns else None, phase, device, teachers)
 
 
 def learner(phase: Phase) -> Callable[[Student], nn.Module]:
@@ -95,13 +101,13 @@ def listening(speech: SpeechSampler, phase: Phase, device: torch.device) -> Loss
 
 
 def speaking(
-    sampler: Sampler, speech: SpeechSampler, phase: Phase, device: torch.device, teachers: Teachers
+    sampler: Sampler, speech: SpeechSampler | None, phase: Phase, device: torch.device, teachers: Teachers
 ) -> LossOfStep[Student]:
-    """Loss of a ``speak`` step: the person's own pictures, and other voices so that the ear stays general.
+    """Loss of a ``speak`` step: the person's own pictures, and other voices, if any, so that the ear stays general.
 
     Every few steps the samples are clips, so that time can be judged too.
     """
-    voices = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device)
+    voices = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device) if speech else None
 
     def make(step: int) -> Batch:
         clips = None
@@ -114,7 +120,8 @@ def speaking(
     def loss(student: Student, step: int) -> Tensor:
         batch = on_device(batches(step), device)
         picture = student.generator(batch.x, batch.audio).float()
-        return _picture_error(picture, batch, teachers) + OTHER_VOICES * voices(student, step)
+        error = _picture_error(picture, batch, teachers)
+        return error + OTHER_VOICES * voices(student, step) if voices else error
 
     return loss
 

@@ -12,6 +12,7 @@ same bits as one that was not (on the processor, with the same number of threads
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -28,7 +29,7 @@ import torch
 
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
-from lipwright.models.generator import Generator, Width
+from lipwright.models.generator import SMALL_SIZE, Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
 from lipwright.training.base import base_width, begin, is_whole, start
 from lipwright.training.compiled import compile_in_place
@@ -115,7 +116,7 @@ def train_person(
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
     teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
     held = HeldOut(pack)
-    trainer = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
+    trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
     pictures = draw(generator, held, trainer.device)
@@ -131,6 +132,7 @@ def train_person(
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
     _save_sheet(held, pictures, folder / SHEET)
     figures = _figures(pack, plan, trainer.records, scores, held, expert_figures, device, teachers)
+    figures["ear"] = "taught" if listened else "kept"
     _write_json(folder / FIGURES, figures)
     return figures
 
@@ -255,8 +257,8 @@ def _train_generator(
     clock: _Clock,
     teachers: Teachers,
     held: HeldOut,
-) -> Trainer[Student]:
-    """Run all phases; the trainer's average holds the best weights afterwards."""
+) -> tuple[Trainer[Student], bool]:
+    """Run all phases; the trainer, whose average holds the best weights, and whether the ear has learnt the person."""
     torch.manual_seed(plan.seed)
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
     begins = start(pack.base, plan.width)
@@ -267,20 +269,56 @@ def _train_generator(
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
+    hearing = _Hearing(trainer, begins != "none", partial(_check, watched=watched, device=trainer.device))
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
             every = math.ceil(phase.steps / plan.checks)
             checks = Checks(every, partial(_check, watched=watched, device=trainer.device, size=phase.size))
-        loss = lesson(phase, sampler, voices, trainer.device, teachers)
+        loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.learns)
         slow = ear if checks and begins != "none" else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
+        hearing.before(phase)
         trainer.run(phase, loss, learner(phase), checks, slow, limit)
+        hearing.after(phase)
     trainer.load_best(plan.phases[-1])
-    return trainer
+    return trainer, hearing.learns
 
 
-def _check(average: Student, watched: HeldOut, device: torch.device, size: int) -> float:
+class _Hearing:
+    """Whether the ear that was given learns this person's sound or stays as it was.
+
+    Of seconds of film an ear can learn every moment by heart and hear nothing new. So held-out pictures are drawn by
+    it before and after it has listened; where they are worse afterwards, the ear is given back and learns no more.
+    What is decided depends on the weights alone, so a resumed training decides alike.
+    """
+
+    def __init__(self, trainer: Trainer[Student], given: bool, score: Callable[[Student], float]) -> None:
+        self.learns = True
+        self._trainer, self._score = trainer, score
+        self._ear = copy.deepcopy(ear(trainer.student).state_dict()) if given else None
+        self._before = -math.inf
+
+    def before(self, phase: Phase) -> None:
+        """Called before a phase: what the ear draws that has not listened."""
+        if phase.name == "listen" and self._ear is not None:
+            self._before = self._score(self._trainer.average)
+
+    def after(self, phase: Phase) -> None:
+        """Called after a phase."""
+        if phase.name != "listen" or self._ear is None:
+            return
+        listened = self._score(self._trainer.average)
+        self.learns = listened >= self._before
+        log.info("ear: held-out score %.2f before it listened, %.2f after", self._before, listened)
+        if self.learns:
+            return
+        for student in (self._trainer.student, self._trainer.average):
+            ear(student).load_state_dict(self._ear)
+        ear(self._trainer.student).requires_grad_(False)
+
+
+def _check(average: Student, watched: HeldOut, device: torch.device, size: int = SMALL_SIZE) -> float:
     """The held-out score at the size that is being learnt: at another the network does not know what it sees."""
     return watched.score(draw(average.generator, watched, device, size=size)).total
 
