@@ -50,37 +50,39 @@ def begin_by_copying(student: Student, sampler: Sampler) -> None:
 
 
 def _copying_stem(stem: InvertedResidual) -> list[tuple[nn.Module, int]]:
-    """Put target + reference where the target is masked into the first channels; its batch norms, by channels."""
-    wide, around, narrow = (_convolution(stem, k) for k in (0, 3, 6))
-    for c in range(_COLOURS):
-        target, reference = c, _COLOURS + c
-        wide.weight[[target, reference]] = 0
-        wide.weight[target, _COLOURS + c] = 1
-        wide.weight[reference, c] = 1
-        wide.weight[reference, _COLOURS:] = -_HIDES
-        narrow.weight[c] = 0
-        narrow.weight[c, [target, reference]] = 1
-    _stay(around, 2 * _COLOURS)
-    return [(stem.conv[1], 2 * _COLOURS), (stem.conv[4], 2 * _COLOURS), (stem.conv[7], _COLOURS)]
+    """Put the target, and the reference where the target is masked, into the first channels: see `_carry`."""
+    same, nothing = torch.eye(_COLOURS), torch.zeros(_COLOURS, _COLOURS)
+    target, reference = torch.cat([nothing, same], dim=1), torch.cat([same, nothing - _HIDES], dim=1)
+    return _carry(stem, torch.cat([target, reference]), torch.cat([same, same], dim=1))
 
 
 def _passing(block: InvertedResidual) -> list[tuple[nn.Module, int]]:
-    """Hand on what the stem copied, in the second half of the input; the batch norms, by channels."""
+    """Hand on what the stem copied, in the second half of the input: see `_carry`."""
+    inputs = _convolution(block, 0).in_channels
+    same, skipped = torch.eye(_COLOURS), torch.zeros(_COLOURS, inputs)
+    skipped[:, inputs // 2 : inputs // 2 + _COLOURS] = same
+    return _carry(block, skipped, same)
+
+
+def _carry(block: InvertedResidual, taken: Tensor, given: Tensor) -> list[tuple[nn.Module, int]]:
+    """Carry channels through a block, pixel by pixel.
+
+    Args:
+        block: its first channels are changed.
+        taken: [n, in] what the first n channels inside take of the input.
+        given: [3, n] what the first three channels of the answer take of these.
+
+    Returns:
+        The batch norms on the way, and how many of their channels are carried.
+    """
     wide, around, narrow = (_convolution(block, k) for k in (0, 3, 6))
-    skip = wide.in_channels // 2
-    for c in range(_COLOURS):
-        wide.weight[c] = 0
-        wide.weight[c, skip + c] = 1
-        narrow.weight[c] = 0
-        narrow.weight[c, c] = 1
-    _stay(around, _COLOURS)
-    return [(block.conv[k], _COLOURS) for k in (1, 4, 7)]
-
-
-def _stay(depthwise: nn.Conv2d, channels: int) -> None:
-    """The first channels answer with the pixel they stand on."""
-    depthwise.weight[:channels] = 0
-    depthwise.weight[:channels, 0, 1, 1] = 1
+    inside = len(taken)
+    wide.weight[:inside] = taken[:, :, None, None]
+    around.weight[:inside] = 0
+    around.weight[:inside, 0, 1, 1] = 1
+    narrow.weight[:_COLOURS] = 0
+    narrow.weight[:_COLOURS, :inside, 0, 0] = given
+    return [(block.conv[1], inside), (block.conv[4], inside), (block.conv[7], _COLOURS)]
 
 
 def _shown(last: nn.Conv2d) -> None:
