@@ -10,12 +10,10 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from lipwright.contract import FloatArray, UInt8Array
 from lipwright.errors import LipwrightError
-from lipwright.training.data import Batch, Frames, Sampler, balanced
+from lipwright.training.data import Batch, Frames, Sampler, balanced, stacked
 from lipwright.training.pack import Pack
 
 
@@ -79,7 +77,7 @@ class CrowdSampler(Sampler):
         for k, rows in zip(*np.unique(people, return_counts=True), strict=True):
             frames = rng.choice(self._each[k], rows, p=self._chances[k])
             parts.append(self._samplers[k].samples(frames, size, rng))
-        return joined(parts)
+        return stacked(parts)
 
     def samples(self, frames: Frames, size: int, rng: np.random.Generator) -> Batch:
         """These frames, counted through all packs one after the other, as a batch."""
@@ -89,7 +87,7 @@ class CrowdSampler(Sampler):
         each = [
             self._samplers[k].samples(np.array([f - starts[k]]), size, rng) for f, k in zip(frames, owners, strict=True)
         ]
-        return joined(each)
+        return stacked(each)
 
     def clips(self, step: int, count: int, size: int, length: int) -> Batch | None:
         """``count // length`` stretches of ``length`` consecutive frames, each of another person; None without any."""
@@ -102,31 +100,13 @@ class CrowdSampler(Sampler):
         for k, stretches in zip(*np.unique(people, return_counts=True), strict=True):
             part = self._samplers[k].clips(step, int(stretches) * length, size, length)
             parts += [part] if part else []
-        return joined(parts)
+        return stacked(parts)
 
     @staticmethod
     def _drawn(rng: np.random.Generator, among: Frames, count: int) -> Frames:
         """``count`` people, nobody twice before everybody was drawn once."""
         rounds = [rng.permutation(among) for _ in range(-(-count // len(among)))]
         return np.concatenate(rounds)[:count]
-
-
-def joined(parts: Sequence[Batch]) -> Batch:
-    """Batches of the same kind, one behind the other."""
-    heard = [part.heard for part in parts if part.heard is not None]
-
-    def whole(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
-
-    return Batch(
-        x=whole("x"),
-        y=whole("y"),
-        weight=whole("weight"),
-        mouth=whole("mouth"),
-        audio=whole("audio"),
-        clip=parts[0].clip,
-        heard=torch.cat(heard) if heard else None,
-    )
 
 
 def mouth_scale(packs: Sequence[Pack]) -> tuple[FloatArray, FloatArray]:

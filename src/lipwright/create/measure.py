@@ -86,7 +86,7 @@ def _drawn(networks: Networks, held: HeldOut, progress: Callable[[Step], None]) 
 
 def _likeness(held: HeldOut, rois: UInt8Array) -> Figures:
     score = held.score(rois)
-    return {"psnr": _number(score.psnr), "ssim": _number(score.ssim), "sharpness": _number(score.sharpness)}
+    return {name: _number(getattr(score, name)) for name in ("psnr", "ssim", "sharpness", "edges")}
 
 
 def _lips(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:

@@ -39,6 +39,7 @@ _ROWS = {
     "psnr": ("Likeness of the mouth, dB", "how near each pixel comes to the true one; +1 can be seen", "higher"),
     "ssim": ("Structure of the mouth", "shapes and edges, 0 to 1", "1"),
     "sharpness": ("Sharpness of the mouth", "fine detail compared with the truth; below 0.6 looks soft", "1"),
+    "edges": ("Edges in their place", "share of the true edges; specks are sharp too, but add nothing here", "1"),
     "lip_gap_r": ("Lips follow the sound", "-1 to 1; 0: no connection", "1"),
     "lip_gap_lag": ("Lips late, frames", "one frame is 40 ms", "0"),
     "lip_gap_amplitude": ("How far the lips move", "compared with the truth", "1"),

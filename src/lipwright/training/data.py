@@ -6,7 +6,7 @@ training what it shows in use (this person, from here) and cannot betray the tar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -46,9 +46,32 @@ class Batch:
     audio: Tensor
     """[B, 32, 16, 16] float32 window."""
     clip: int = 1
-    """Rows of so many consecutive frames each belong together; 1: no row belongs to another."""
+    """The first rows are clips of so many consecutive frames each; 1: no row belongs to another."""
     heard: Tensor | None = None
-    """Of clips: [B / clip, 2, clip, 512] float32, the features of their own sound and of another moment of it."""
+    """Of n clips: [n, 2, clip, 512] float32, the features of their own sound and of another moment of it."""
+
+    @property
+    def in_clips(self) -> int:
+        """How many of the rows, from the first, belong to clips."""
+        return 0 if self.heard is None else len(self.heard) * self.clip
+
+
+def stacked(parts: Sequence[Batch]) -> Batch:
+    """Batches one behind the other; those with clips, all as long, must come first."""
+    heard = [part.heard for part in parts if part.heard is not None]
+
+    def whole(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    return Batch(
+        x=whole("x"),
+        y=whole("y"),
+        weight=whole("weight"),
+        mouth=whole("mouth"),
+        audio=whole("audio"),
+        clip=parts[0].clip,
+        heard=torch.cat(heard) if heard else None,
+    )
 
 
 class References:

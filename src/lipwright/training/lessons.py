@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lipwright.models.generator import Generator
 from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
-from lipwright.training.data import Ahead, Batch, Sampler
+from lipwright.training.data import Ahead, Batch, Sampler, stacked
 from lipwright.training.loop import LossOfStep, Phase, Student
 from lipwright.training.losses import PerceptualLoss, detail_loss, map_loss, motion_loss, picture_loss
 from lipwright.training.speech import SpeechSampler
@@ -22,8 +22,10 @@ from lipwright.training.speech import SpeechSampler
 DETAIL, MOTION, SYNC, PERCEPTUAL = 0.5, 1.0, 0.02, 0.02
 #: Weight of other voices' mouth maps against the picture while both halves are trained.
 OTHER_VOICES = 0.05
-#: Every so many steps the samples are clips of consecutive frames, for the losses that look at time.
+#: Every so many steps about half of the samples are clips of consecutive frames, for the losses that look at time.
 CLIP_EVERY = 4
+#: Fewest samples beside clips that are not of them.
+_OTHERS = 2
 _GPU_WORKERS = 12
 
 
@@ -76,6 +78,15 @@ def ear(student: Student) -> nn.Module:
 _LEARNERS: dict[str, Callable[[Student], nn.Module]] = {"draw": lambda student: student, "listen": ear}
 
 
+def pictures_shown(phase: Phase, steps: int) -> int:
+    """How many pictures so many steps of ``phase`` show; a step with a clip may show more than ``phase.batch``."""
+    if phase.name in _LEARNERS:
+        return steps * phase.batch if phase.size else 0
+    stretches = max(phase.batch // 2 // EXPERT_FRAMES, 1)
+    with_clips = max(phase.batch, stretches * EXPERT_FRAMES + _OTHERS)
+    return steps * phase.batch + steps // CLIP_EVERY * (with_clips - phase.batch)
+
+
 def drawing(sampler: Sampler, phase: Phase, device: torch.device) -> LossOfStep[Student]:
     """Loss of a ``draw`` step: the picture from the mouth code."""
     batches = Ahead(lambda step: sampler.batch(step, phase.batch, phase.size), _workers(device))
@@ -105,17 +116,10 @@ def speaking(
 ) -> LossOfStep[Student]:
     """Loss of a ``speak`` step: the person's own pictures, and other voices, if any, so that the ear stays general.
 
-    Every few steps the samples are clips, so that time can be judged too.
+    Every few steps half of the samples are clips, so that time can be judged too.
     """
     voices = listening(speech, replace(phase, batch=max(phase.batch // 2, 1)), device) if speech else None
-
-    def make(step: int) -> Batch:
-        clips = None
-        if step % CLIP_EVERY == CLIP_EVERY - 1:
-            clips = sampler.clips(step, phase.batch, phase.size, EXPERT_FRAMES)
-        return clips or sampler.batch(step, phase.batch, phase.size)
-
-    batches = Ahead(make, _workers(device))
+    batches = Ahead(lambda step: spoken(sampler, phase, step), _workers(device))
 
     def loss(student: Student, step: int) -> Tensor:
         batch = on_device(batches(step), device)
@@ -126,14 +130,31 @@ def speaking(
     return loss
 
 
+def spoken(sampler: Sampler, phase: Phase, step: int) -> Batch:
+    """What a ``speak`` step shows: every few steps clips first, if the film has any, and always pictures of all times.
+
+    Not clips alone: their frames differ in the lips and in nothing else, so a step that saw one pose would forget the
+    others.
+    """
+    clips = None
+    if step % CLIP_EVERY == CLIP_EVERY - 1:
+        clips = sampler.clips(step, phase.batch // 2, phase.size, EXPERT_FRAMES)
+    if clips is None:
+        return sampler.batch(step, phase.batch, phase.size)
+    others = max(phase.batch - clips.in_clips, _OTHERS)
+    return stacked([clips, sampler.batch(step, others, phase.size)])
+
+
 def _picture_error(picture: Tensor, batch: Batch, teachers: Teachers) -> Tensor:
     error = picture_loss(picture, batch.y, batch.weight) + DETAIL * detail_loss(picture, batch.y, batch.weight)
     if teachers.perceptual:
         error = error + PERCEPTUAL * teachers.perceptual(picture, batch.y)
-    if batch.clip > 1:
-        error = error + MOTION * motion_loss(picture, batch.y, batch.weight, batch.clip)
-    if teachers.expert and batch.heard is not None:
-        shown = mouth_pictures(picture).reshape(-1, batch.clip, 3, MOUTH_SIZE, MOUTH_SIZE)
+    if batch.heard is None:
+        return error
+    rows = slice(batch.in_clips)
+    error = error + MOTION * motion_loss(picture[rows], batch.y[rows], batch.weight[rows], batch.clip)
+    if teachers.expert:
+        shown = mouth_pictures(picture[rows]).reshape(-1, batch.clip, 3, MOUTH_SIZE, MOUTH_SIZE)
         preference = teachers.expert.preference(shown, batch.heard[:, 0], batch.heard[:, 1])
         error = error + SYNC * sync_loss(preference.float())
     return error

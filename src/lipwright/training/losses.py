@@ -25,7 +25,8 @@ _IMAGENET_MEAN, _IMAGENET_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def pyramid_loss(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Weighted L1 between Laplacian pyramids (Bojanowski et al. 2018, arXiv:1707.05776): edges count, not only colour.
 
-    Plain L1 is content with a blurred mouth; every band of a Laplacian pyramid asks for its own detail.
+    Plain L1 is content with a blurred mouth; every band of a Laplacian pyramid asks for its own detail. What is left
+    under the coarsest band, the colour, counts as the next band would.
     """
     loss = (weight * (picture - truth).abs()).mean()
     difference = picture - truth
@@ -34,7 +35,7 @@ def pyramid_loss(picture: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         band = difference - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)
         loss = loss + 2.0**level * (weight * band.abs()).mean()
         difference, weight = smaller, F.avg_pool2d(weight, 2)
-    return loss
+    return loss + 2.0**_LEVELS * (weight * difference.abs()).mean()
 
 
 def _blur(picture: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ same bits as one that was not (on the processor, with the same number of threads
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
@@ -36,8 +35,9 @@ from lipwright.training.compiled import compile_in_place
 from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.folded import unfolded
+from lipwright.training.hearing import Hearing, heard
 from lipwright.training.held_out import HeldOut, Score, draw
-from lipwright.training.lessons import Teachers, ear, learner, lesson, plainly
+from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_shown, plainly
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
@@ -269,7 +269,7 @@ def _train_generator(
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
-    hearing = _Hearing(trainer, begins != "none", partial(_check, watched=watched, device=trainer.device))
+    hearing = Hearing(trainer, begins != "none", partial(heard, pack=pack, device=trainer.device))
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
@@ -285,39 +285,6 @@ def _train_generator(
     return trainer, hearing.learns
 
 
-class _Hearing:
-    """Whether the ear that was given learns this person's sound or stays as it was.
-
-    Of seconds of film an ear can learn every moment by heart and hear nothing new. So held-out pictures are drawn by
-    it before and after it has listened; where they are worse afterwards, the ear is given back and learns no more.
-    What is decided depends on the weights alone, so a resumed training decides alike.
-    """
-
-    def __init__(self, trainer: Trainer[Student], given: bool, score: Callable[[Student], float]) -> None:
-        self.learns = True
-        self._trainer, self._score = trainer, score
-        self._ear = copy.deepcopy(ear(trainer.student).state_dict()) if given else None
-        self._before = -math.inf
-
-    def before(self, phase: Phase) -> None:
-        """Called before a phase: what the ear draws that has not listened."""
-        if phase.name == "listen" and self._ear is not None:
-            self._before = self._score(self._trainer.average)
-
-    def after(self, phase: Phase) -> None:
-        """Called after a phase."""
-        if phase.name != "listen" or self._ear is None:
-            return
-        listened = self._score(self._trainer.average)
-        self.learns = listened >= self._before
-        log.info("ear: held-out score %.2f before it listened, %.2f after", self._before, listened)
-        if self.learns:
-            return
-        for student in (self._trainer.student, self._trainer.average):
-            ear(student).load_state_dict(self._ear)
-        ear(self._trainer.student).requires_grad_(False)
-
-
 def _check(average: Student, watched: HeldOut, device: torch.device, size: int = SMALL_SIZE) -> float:
     """The held-out score at the size that is being learnt: at another the network does not know what it sees."""
     return watched.score(draw(average.generator, watched, device, size=size)).total
@@ -328,8 +295,12 @@ def _plain_phases(plan: Plan, steps: Mapping[str, int]) -> list[Phase]:
     """As many pictures of each size as so many steps of every phase take, in phases without anything clever."""
     small, large = plan.phases[-2:]
     drawn = next(phase for phase in plan.phases if phase.name == "draw")
-    both = steps[small.name] + steps[drawn.name] * drawn.batch // small.batch
-    return [replace(small, name="plain160", steps=both), replace(large, name="plain320", steps=steps[large.name])]
+    both = pictures_shown(small, steps[small.name]) + pictures_shown(drawn, steps[drawn.name])
+    full = pictures_shown(large, steps[large.name])
+    return [
+        replace(small, name="plain160", steps=math.ceil(both / small.batch)),
+        replace(large, name="plain320", steps=math.ceil(full / large.batch)),
+    ]
 
 
 def _train_plainly(
@@ -389,7 +360,7 @@ def _figures(
         "threads": plan.threads,
         "width": plan.width,
         "base": start(pack.base, plan.width),
-        "pictures": sum(done[phase.name] * phase.batch for phase in plan.phases if phase.size),
+        "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),
         "training_frames": len(pack.training_frames()),
         "held_out": {"first": pack.held_out[0], "stop": pack.held_out[1], "frames": len(held.frames)},
         "references": held.references,
