@@ -238,9 +238,20 @@ def assert_refused(out: Path, message: str, error: type[LipwrightError], action:
 def test_a_difference_between_torch_and_onnx_is_refused(
     out: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PARITY_LIMIT", 1e-9)
-    message = r"torch and onnxruntime differ by \d\.\d\de-\d\d, the limit is 1\.00e-09"
+    right = export._run_onnx
+    monkeypatch.setattr(export, "_run_onnx", lambda *asked: right(*asked) + np.float32(2e-4))
+    message = r"torch and onnxruntime differ by 2\.\d\de-04, the limit is 1\.00e-04"
     assert_refused(out, message, LipwrightError, lambda: export_generator(generator, out, pictures(1), windows(1)))
+
+
+def test_a_difference_that_f32_itself_makes_is_not_refused(
+    out: Path, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training were lost to it: every library is a little off where sums cancel, each its own way."""
+    monkeypatch.setattr(export, "PARITY_LIMIT", 1e-9)
+    done = export_generator(generator, out, pictures(1), windows(1), "f32")
+    assert 1e-9 < done.max_abs_f32 < 1e-4
+    assert out.read_bytes() != b"earlier"
 
 
 def test_a_difference_made_by_rounding_is_refused(out: Path) -> None:
