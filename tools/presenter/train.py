@@ -22,10 +22,10 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from lipwright.contract import WINDOW_FUTURE, WINDOW_PAST, WINDOW_SIZE
+from lipwright.contract import WINDOW_PAST, WINDOW_SIZE
 from lipwright.models.generator import Generator
 from lipwright.training.copying import begin_by_copying
-from lipwright.training.data import Sampler, windows
+from lipwright.training.data import Sampler, full_windows
 from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import ear, learner, lesson
 from lipwright.training.loop import Phase, Student, Trainer, save_weights
@@ -70,8 +70,7 @@ def what_rest_sounds_like(generator: Generator, pack: Pack) -> Tensor:
     """[C] what the ear says of the stretches in which the mouth stays as it is in the first frame: nobody speaks."""
     calm = np.ptp(sliding_window_view(pack.mouth, WINDOW_SIZE, axis=0), axis=-1).max(axis=-1) < _STILL
     frames = np.flatnonzero(calm)[:_RESTS] + WINDOW_PAST
-    future = np.full(len(frames), WINDOW_FUTURE)
-    heard = windows(pack.features[0], frames, future, 0, len(pack.mouth) - 1)
+    heard = full_windows(pack.features[0], frames)
     with torch.inference_mode():
         said: Tensor = generator.audio_model(torch.from_numpy(heard))
     return said.mean(dim=(0, 2, 3))

@@ -67,7 +67,7 @@ def measure(
     found = {}
     for number, (name, rois) in enumerate(cases.items()):
         progress(Step("measuring", number, len(cases)))
-        found[name] = _likeness(held, rois) | _lips(avatar, frames, rois)
+        found[name] = held.score(rois).figures() | _lips(avatar, frames, rois)
     found["own sound"] |= _seams(avatar, frames, drawn)
     found["other sound"] = _foreign(avatar, networks, progress)
     found["silence"] = _silence(avatar, networks)
@@ -82,11 +82,6 @@ def _drawn(networks: Networks, held: HeldOut, progress: Callable[[Step], None]) 
         rois.append(patch.from_output(networks.draw(image[None], window[None])[0]))
         progress(Step("drawing what it has never seen", k, len(held.frames)))
     return np.stack(rois)
-
-
-def _likeness(held: HeldOut, rois: UInt8Array) -> Figures:
-    score = held.score(rois)
-    return {name: _number(getattr(score, name)) for name in ("psnr", "ssim", "sharpness", "edges")}
 
 
 def _lips(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:

@@ -140,6 +140,11 @@ def windows(
     return np.asarray(picked, dtype=np.float32).reshape(-1, *AUDIO_SHAPE)
 
 
+def full_windows(features: npt.NDArray[np.floating[Any]], frames: Frames) -> FloatArray:
+    """The windows [B, 32, 16, 16] of ``frames`` [B] of one sound [M, 512], all of the future known."""
+    return windows(features, frames, np.full(len(frames), WINDOW_FUTURE), 0, len(features) - 1)
+
+
 def balanced(pack: Pack, frames: Frames) -> npt.NDArray[np.float64]:
     """How likely each of ``frames`` is drawn: wide open and firmly closed mouths are rare and count more.
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lipwright.contract import WINDOW_FUTURE
-from lipwright.training.data import Frames, windows
+from lipwright.training.data import Frames, full_windows
 from lipwright.training.held_out import ridge
 from lipwright.training.lessons import ear
 from lipwright.training.loop import Phase, Student, Trainer
@@ -84,8 +83,6 @@ def heard(student: Student, pack: Pack, device: torch.device) -> float:
 @torch.inference_mode()
 def _words(student: Student, pack: Pack, frames: Frames, device: torch.device) -> Words:
     """[n, C] what the ear says at ``frames`` of the sound as it was recorded, all of the future known."""
-    features = pack.features[0]
-    each = windows(features, frames, np.full(len(frames), WINDOW_FUTURE), 0, len(features) - 1)
-    parts = torch.split(torch.from_numpy(each), _AT_A_TIME)
+    parts = torch.split(torch.from_numpy(full_windows(pack.features[0], frames)), _AT_A_TIME)
     said = [ear(student)(part.to(device)).mean(dim=(2, 3)).double().cpu() for part in parts]
     return np.asarray(torch.cat(said).numpy())

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipwright import patch
-from lipwright.contract import ROI_SIZE, WINDOW_FUTURE, FloatArray, Rect, UInt8Array
+from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.models.generator import Generator
 from lipwright.quality import (
     MOUTH_MARGIN,
@@ -27,7 +27,7 @@ from lipwright.quality import (
     ssim,
 )
 from lipwright.runtimes.torch import load_generator
-from lipwright.training.data import Frames, References, shrink, to_tensor, windows
+from lipwright.training.data import Frames, References, full_windows, shrink, to_tensor
 from lipwright.training.pack import Pack
 from lipwright.training.sync import mouths
 
@@ -144,8 +144,7 @@ class HeldOut:
 
     def windows(self, version: int = 0) -> FloatArray:
         """[n, 32, 16, 16] of one version of the sound, all of the future known."""
-        features = self.pack.features[version]
-        return windows(features, self.frames, np.full(len(self.frames), WINDOW_FUTURE), 0, len(features) - 1)
+        return full_windows(self.pack.features[version], self.frames)
 
     def score(self, pictures: UInt8Array) -> Score:
         """Compare [n, 320, 320, 3] with the truth."""
