@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,23 +23,36 @@ import pytest
 from avatars import tiny_encoder
 from lipwright import cli
 from lipwright.avatar import Avatar, Consent, consent_standing
-from lipwright.contract import UInt8Array
-from lipwright.create import Agreed, Created, Step, create, pack_avatar, train_avatar, training_folder
+from lipwright.cli.make import _Lines
+from lipwright.contract import SAMPLE_RATE, UInt8Array
+from lipwright.create import (
+    Agreed,
+    Created,
+    FilmFindings,
+    Step,
+    create,
+    pack_avatar,
+    train_avatar,
+    training_folder,
+    walk,
+)
 from lipwright.create import measure as measures
 from lipwright.create.fit import _exported
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.prepare import prepare
-from lipwright.render import render
+from lipwright.render import Renderer, render
 from lipwright.training.base import is_whole
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import PLAIN, PLAN, WEIGHTS, split, train_person
 from lipwright.training.plan import Plan
 from media import write_film
-from talking import SPEECH, at, face, openings, speech
+from talking import GREY, SPEECH, at, face, openings, speech
 
-FRAMES = 110
+FRAMES = 120
+#: Frames in which nobody is seen, where it learns and where it is examined; and from which on the head sits elsewhere.
+EMPTY, CUT = (40, 41, 42, 114), 60
 AGREED = Consent(shown="Ada Example", agreed_by="Ada's agent", agreed_on=date(2026, 1, 31), purpose="lectures")
 TINY = Plan(
     width="mobile",
@@ -59,9 +72,10 @@ TINY = Plan(
 )
 
 
-def pictures(frames: int) -> Iterator[UInt8Array]:
+def pictures(frames: int, empty: Sequence[int] = (), cut: int = sys.maxsize) -> Iterator[UInt8Array]:
     for k, opening in enumerate(openings(speech(frames))):
-        yield at(face(float(opening)), 6 * np.sin(k / 9), 0)
+        seen = at(face(float(opening)), 6 * np.sin(k / 9), 0 if k < cut else 40)
+        yield np.full_like(seen, GREY) if k in empty else seen
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +94,8 @@ class Made:
     out: Path
     created: Created
     steps: list[Step]
+    films: list[tuple[FilmFindings, int]]
+    """What was told of the film, and after how many steps, by the last walk."""
     stopped: list[str]
     """At which steps the walk was stopped before it came to its end."""
     asked: int
@@ -88,9 +104,9 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    """A film made into an avatar by a walk that is stopped while it trains and while it measures."""
+    """A film with faults made into an avatar, by a walk that is stopped while it trains and while it measures."""
     folder = tmp_path_factory.mktemp("made")
-    film = write_film(folder / "me.mp4", pictures(FRAMES), 25, samples=speech(FRAMES)[:, None])
+    film = write_film(folder / "me.mp4", pictures(FRAMES, EMPTY, CUT), 25, samples=speech(FRAMES)[:, None])
     out = folder / "me.avatar"
     asked: list[Agreed] = []
 
@@ -115,8 +131,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
                 create(film, out, ask=ask, progress=stop)
             stopped.append(word)
         steps: list[Step] = []
-        created = create(film, out, ask=ask, progress=steps.append)
-        yield Made(film, out, created, steps, stopped, len(asked))
+        films: list[tuple[FilmFindings, int]] = []
+        created = create(
+            film, out, ask=ask, on_film=lambda found: films.append((found, len(steps))), progress=steps.append
+        )
+        yield Made(film, out, created, steps, films, stopped, len(asked))
 
 
 def test_the_avatar_is_whole_and_speaks(made: Made) -> None:
@@ -141,7 +160,7 @@ def test_the_figures_stand_in_the_manifest_beside_their_baselines(made: Made) ->
     figures = made.created.trained.avatar.manifest.figures
     quality = figures["quality"]
     assert isinstance(quality, dict)
-    assert set(quality) == {"own sound", "nearest pose", "mean picture", "other sound", "silence"}
+    assert set(quality) == {"own sound", "nearest pose", "mean picture", "truth", "other sound", "silence"}
     own = quality["own sound"]
     asked = {"psnr", "edges", "lip_gap_r", "seam_soft", "seam_exact", "closed_recall", "lmd"}
     assert isinstance(own, dict) and asked <= set(own)
@@ -149,6 +168,31 @@ def test_the_figures_stand_in_the_manifest_beside_their_baselines(made: Made) ->
     assert isinstance(training, dict) and training["pictures"] == 2 + (3 + 7) + 1  # a clip and two beside it
     assert figures["film_seconds"] == FRAMES / 25
     json.dumps(figures, allow_nan=False)
+
+
+def test_the_true_mouth_pasted_in_again_is_the_best_there_can_be(made: Made) -> None:
+    quality = made.created.trained.figures
+    truth, nearest = quality["truth"], quality["nearest pose"]
+    assert truth["psnr"] is None and truth["ssim"] == 1 and truth["edges"] == pytest.approx(1)
+    r, beside = truth["lip_gap_r"], truth["lmd"]
+    assert r is not None and r > 0.95 and beside is not None and beside < 0.01
+    assert nearest["lip_gap_r"] is None or nearest["lip_gap_r"] < r
+
+
+def test_frames_without_a_face_and_a_cut_do_not_end_it(made: Made) -> None:
+    avatar = Avatar.open(made.out)
+    told = " ".join(made.created.film.problems)
+    assert "no face" in told and "cut" in told
+    assert [k for k in range(FRAMES) if avatar.rects[k][0] < 0] == list(EMPTY)
+    # Three grey pictures in a row are another scene; a single one is not.
+    assert [(s.start, s.stop) for s in avatar.manifest.segments] == [(0, 40), (43, CUT), (CUT, FRAMES)]
+    training = made.created.trained.training
+    held = training["held_out"]
+    assert held["frames"] == held["stop"] - held["first"] - 1, "the one in which nobody is seen cannot be scored"
+    assert not set(EMPTY) & set(training["references"])
+    with Renderer(avatar, SAMPLE_RATE, 1, start=EMPTY[0] - 1) as renderer:
+        shown = [frame.image for frame in renderer.stream(iter([speech(4)[:, None]]))]
+    assert shown[1].std() < 2 < shown[0].std(), "the empty frame is shown as it was filmed"
 
 
 def test_the_report_shows_film_and_training(made: Made) -> None:
@@ -181,6 +225,124 @@ def test_another_films_avatar_is_not_trained_on(made: Made, tmp_path: Path) -> N
     other = write_film(tmp_path / "you.mp4", pictures(30), 25, samples=speech(30)[:, None])
     with pytest.raises(AvatarError, match="--force"):
         create(other, made.out)
+
+
+def test_what_is_wrong_with_the_film_is_told_before_anything_is_learnt(made: Made) -> None:
+    [(found, steps_before)] = made.films
+    assert steps_before == 0
+    assert found.verdict.startswith("5 of 5 seconds can be used. That is too short") and found.report.is_file()
+    assert found.problems == made.created.film.problems
+    assert any("too short" in problem for problem in found.problems)
+
+
+# --- called again ---------------------------------------------------------------------------------------------------
+class LongPartError(Exception):
+    """The walk has come to its long part."""
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
+    """How often a walk looks at a film; it stops before it would learn from it."""
+    monkeypatch.setattr(walk, "train_avatar", mock.Mock(side_effect=LongPartError))
+    look = mock.Mock(side_effect=prepare)
+    monkeypatch.setattr(walk, "prepare", look)
+    return look
+
+
+def short_film(path: Path, frames: int, sound: bool = True) -> Path:
+    return write_film(path, pictures(frames), 25, samples=speech(frames)[:, None] if sound else None)
+
+
+def frames_of(out: Path) -> int:
+    return Avatar.open(out).manifest.sizes.frames
+
+
+def test_the_same_call_goes_on_and_a_longer_film_of_that_name_begins_anew(tmp_path: Path, looked: mock.Mock) -> None:
+    out = tmp_path / "me.avatar"
+    for frames, looks in ((30, 1), (None, 1), (40, 2), (None, 2)):
+        film = tmp_path / "me.mp4" if frames is None else short_film(tmp_path / "me.mp4", frames)
+        with pytest.raises(LongPartError):
+            create(film, out)
+        assert looked.call_count == looks
+    assert frames_of(out) == 40
+
+
+@pytest.mark.parametrize("option", ["audio", "face", "replace"])
+def test_what_is_said_of_the_film_the_second_time_counts(option: str, tmp_path: Path, looked: mock.Mock) -> None:
+    film, out = short_film(tmp_path / "me.mp4", 30, sound=False), tmp_path / "me.avatar"
+    said = {"audio": {"audio": SPEECH}, "face": {"face": 1}, "replace": {"replace": True}}[option]
+    for options in ({}, said, said):
+        with pytest.raises(LongPartError):
+            create(film, out, **options)  # type: ignore[arg-type]
+    # --force is often in a command that is only called again.
+    assert looked.call_count == (1 if option == "replace" else 2)
+    assert (Avatar.open(out).path / "sound.flac").is_file() == (option == "audio")
+
+
+def test_what_was_learnt_from_another_film_is_not_lost_unasked(tmp_path: Path, looked: mock.Mock) -> None:
+    out, folder = tmp_path / "me.avatar", training_folder(tmp_path / "me.avatar")
+    with pytest.raises(LongPartError):
+        create(short_film(tmp_path / "me.mp4", 30), out)
+    (folder / "run").mkdir()
+    (folder / "run" / "draw.pth").write_bytes(b"hours")
+    film = short_film(tmp_path / "me.mp4", 40)
+    with pytest.raises(AvatarError, match=r"something else \(other: film\): --force"):
+        create(film, out)
+    assert frames_of(out) == 30 and (folder / "run" / "draw.pth").is_file()
+    with pytest.raises(LongPartError):
+        create(film, out, replace=True)
+    assert frames_of(out) == 40 and not (folder / "run").exists()
+
+
+def test_a_prepared_avatar_goes_on_unless_its_film_has_changed(tmp_path: Path, looked: mock.Mock) -> None:
+    film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
+    prepare(film, out)
+    with pytest.raises(LongPartError):
+        create(film, out)
+    assert looked.call_count == 0
+    shutil.rmtree(training_folder(out))
+    short_film(film, 40)
+    with pytest.raises(AvatarError, match="--force"):
+        create(film, out)
+    assert frames_of(out) == 30
+
+
+def test_a_damaged_note_is_named(tmp_path: Path, looked: mock.Mock) -> None:
+    film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
+    with pytest.raises(LongPartError):
+        create(film, out)
+    (training_folder(out) / "job.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AvatarError, match=r"job\.json is damaged"):
+        create(film, out)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+def test_the_command_tells_of_the_film_before_it_learns(
+    tmp_path: Path, looked: mock.Mock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = short_film(tmp_path / "me.mp4", 30)
+    with pytest.raises(SystemExit):
+        cli.main(["create", str(film), "-o", str(tmp_path / "me.avatar"), "--no-consent", "--baselines"])
+    told = capsys.readouterr().err
+    assert "too short" in told and str(tmp_path / "me.avatar" / "report.html") in told
+    assert "for about 60 minutes" in told
+    assert told.index("looking at every picture") < told.index("too short")
+
+
+def test_a_log_gets_a_line_for_each_step_and_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter([0, 10, 20, 69, 71, 100, 130, 300])
+    lines = _Lines(lambda: float(next(seconds)))
+    lines(Step("listening", 0, None))
+    lines(Step("learning to draw, step 1 of 100", 10, 1000))
+    for done in (40, 110, 120, 180):
+        lines(Step(f"learning to draw, step {done // 10} of 100", done, 1000))
+    lines(Step("measuring", 0, 3))
+    assert capsys.readouterr().err.splitlines() == [
+        "0:00:10 listening",
+        "0:00:20 learning to draw, step 1 of 100",
+        "0:01:40 learning to draw, step 12 of 100, 12%, 0:10:40 left",
+        "0:05:00 measuring",
+    ]
 
 
 def test_a_pack_begins_where_it_was_asked_to_the_last_time(made: Made, tmp_path: Path) -> None:
@@ -246,7 +408,7 @@ def test_without_torch_there_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_kill_9_again_and_again(tmp_path: Path) -> None:
-    """The whole command, killed at random moments until it is through; then as good as an undisturbed one."""
+    """The whole command, killed at random moments until it is through; then whole, and nothing is left over."""
     film = write_film(tmp_path / "me.mp4", pictures(300), 25, samples=speech(300)[:, None])
     command = [sys.executable, "-m", "lipwright", "create", str(film), "-o", str(tmp_path / "me.avatar")]
     command += ["--minutes", "1", "--width", "mobile", "--device", "cpu"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -22,11 +22,12 @@ from lipwright.cli.process import stop
 
 if TYPE_CHECKING:
     from lipwright.avatar import Avatar
-    from lipwright.create import Agreed, Step, Trained
+    from lipwright.create import Agreed, FilmFindings, Step, Trained
     from lipwright.models.generator import Width
     from lipwright.prepare import Progress as FilmProgress
 
-logger = logging.getLogger(__name__)
+#: Seconds from one line of a long step to the next where nobody watches a bar.
+_LINE_SECONDS = 60.0
 
 Minutes = Annotated[float, typer.Option(min=0.1, help="Time for the training; everything else comes on top.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -161,9 +162,17 @@ def create(
             agreed=agreed,
             ask=_ask_consent,
             identity=identity,
+            on_film=lambda film: _tell_film(film, minutes * (2 if baselines else 1)),
             progress=show,
         )
-    _print_trained(created.trained, created.film_problems, as_json)
+    _print_trained(created.trained, list(created.film.problems), as_json)
+
+
+def _tell_film(film: FilmFindings, minutes: float) -> None:
+    """Say what is wrong with a film while there is time to film it better: on stderr, before the long part."""
+    lines = [film.verdict, *film.problems, f"what was found, with pictures: {film.report}"]
+    lines.append(f"it learns for about {minutes:g} minutes now; packing, exporting and measuring come on top")
+    typer.echo("\n".join(line for line in lines if line), err=True)
 
 
 def _agreed(shown: str | None, by: str | None, purpose: str | None, on: datetime | None, none: bool) -> Agreed | None:
@@ -229,22 +238,31 @@ def _day(text: str) -> date:
 
 @contextmanager
 def _steps() -> Iterator[Callable[[Step], None]]:
-    """A bar with what is done and the time left; where nobody watches, a line for each new kind of step.
+    """Shows what is done and the time left: a bar on a terminal, lines elsewhere.
 
-    The bar appears with the first step: questions may be asked before.
+    Either begins with the first step: questions may be asked before.
     """
+    with _bar() if sys.stderr.isatty() else nullcontext(_Lines()) as tell:
+
+        def show(step: Step) -> None:
+            stop.leave_if_asked()
+            tell(step)
+
+        yield show
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Step], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("opening", total=None)
-    said: list[str] = []
+    kind = ""
 
     def show(step: Step) -> None:
-        stop.leave_if_asked()
+        nonlocal kind
         bar.start()
-        what = step.step.partition(",")[0]
-        if [what] != said[-1:]:
-            said.append(what)
-            logger.info("%s", what)
+        if step.kind != kind:
+            kind = step.kind
             if step.total != bar.tasks[0].total:
                 bar.reset(task, total=step.total)
         bar.update(task, description=step.step, completed=step.done, total=step.total)
@@ -253,6 +271,40 @@ def _steps() -> Iterator[Callable[[Step], None]]:
         yield show
     finally:
         bar.stop()
+
+
+class _Lines:
+    """A line on stderr for each new kind of step and each minute of a long one, for a log that nobody watches."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began = now()
+        self._kind = ""
+        self._total: float | None = None
+        self._first = (0.0, 0.0)
+        """When the stretch with this total began, and what was done by then."""
+        self._said = 0.0
+
+    def __call__(self, step: Step) -> None:
+        now = self._now()
+        if step.total != self._total:
+            self._total, self._first = step.total, (now, step.done)
+        if step.kind == self._kind and now - self._said < _LINE_SECONDS:
+            return
+        self._kind, self._said = step.kind, now
+        typer.echo(f"{_clock(now - self._began)} {step.step}{self._left(now, step.done)}", err=True)
+
+    def _left(self, now: float, done: float) -> str:
+        began, first = self._first
+        if self._total is None or done <= first:
+            return ""
+        left = (now - began) / (done - first) * (self._total - done)
+        return f", {done / self._total:.0%}, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _base(name: str | None) -> Avatar | None:
@@ -293,7 +345,7 @@ def _print_trained(trained: Trained, film_problems: list[str], as_json: bool) ->
         print_json(facts | {"problems": film_problems, "figures": figures, "training": trained.training["scores"]})
         return
     lines = [f"{avatar.path}: {trained.verdict}", *film_problems]
-    for name in ("own sound", "nearest pose", "mean picture", "plain L1"):
+    for name in ("own sound", "nearest pose", "mean picture", "plain L1", "truth"):
         if (row := figures.get(name)) is None:
             continue
         lines.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in row.items() if value is not None))

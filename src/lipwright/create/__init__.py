@@ -5,6 +5,16 @@ from __future__ import annotations
 from lipwright.create.agreement import Agreed
 from lipwright.create.fit import Trained, pack_avatar, train_avatar, training_folder
 from lipwright.create.step import Step
-from lipwright.create.walk import Created, create
+from lipwright.create.walk import Created, FilmFindings, create
 
-__all__ = ["Agreed", "Created", "Step", "Trained", "create", "pack_avatar", "train_avatar", "training_folder"]
+__all__ = [
+    "Agreed",
+    "Created",
+    "FilmFindings",
+    "Step",
+    "Trained",
+    "create",
+    "pack_avatar",
+    "train_avatar",
+    "training_folder",
+]

@@ -158,6 +158,11 @@ def training_begun(avatar: Path) -> bool:
     return (folder / _PACK).exists() or (folder / _RUN).exists()
 
 
+def has_learnt(avatar: Path) -> bool:
+    """Whether a training of ``avatar`` holds a checkpoint that would be lost."""
+    return any((training_folder(avatar) / _RUN).glob("*.pth"))
+
+
 def forget_training(avatar: Path) -> None:
     """Remove what was packed and trained for an avatar that is made anew; an answer about consent stays."""
     folder = training_folder(avatar)

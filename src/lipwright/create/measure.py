@@ -49,7 +49,8 @@ def measure(
 
     Returns:
         ``own sound``: the held-out frames against the true ones; ``nearest pose`` and ``mean picture`` the same for
-        what costs nothing, and ``plain L1`` for ``plain``; ``other sound``: the built-in sentences over two stretches
+        what costs nothing, ``plain L1`` for ``plain``, and ``truth`` for the true pictures themselves, which tells how
+        well the lips can be read; ``other sound``: the built-in sentences over two stretches
         of the template; ``silence``.
     """
     held = HeldOut(pack)
@@ -64,6 +65,7 @@ def measure(
     if plain is not None:
         progress(Step("drawing as plain training would", 0, None))
         cases["plain L1"] = draw_by(plain, held)
+    cases["truth"] = held.truth
     found = {}
     for number, (name, rois) in enumerate(cases.items()):
         progress(Step("measuring", number, len(cases)))

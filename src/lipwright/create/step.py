@@ -15,3 +15,8 @@ class Step:
     """In any unit."""
     total: float | None
     """In the same unit; None: not known."""
+
+    @property
+    def kind(self) -> str:
+        """What is done, without how far: the same for every report of one stretch."""
+        return self.step.partition(",")[0]

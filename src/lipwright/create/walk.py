@@ -10,14 +10,37 @@ from typing import TYPE_CHECKING
 from lipwright.avatar import Avatar
 from lipwright.avatar.storage import MANIFEST, check_target
 from lipwright.create.agreement import Agreed, settle
-from lipwright.create.fit import Trained, forget_training, require_torch, train_avatar, training_begun, training_folder
+from lipwright.create.fit import (
+    Trained,
+    forget_training,
+    has_learnt,
+    require_torch,
+    train_avatar,
+    training_begun,
+    training_folder,
+)
+from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
-from lipwright.prepare import prepare
+from lipwright.errors import AvatarError
+from lipwright.prepare import REPORT, prepare
+from lipwright.prepare.sound import check_sound
 from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
     from lipwright.models.generator import Width
+
+
+@dataclass(frozen=True, slots=True)
+class FilmFindings:
+    """What was found in a film, known before anything is learnt from it."""
+
+    verdict: str
+    """Whether it is enough, in a sentence or two."""
+    problems: tuple[str, ...]
+    """In sentences, by time."""
+    report: Path
+    """The page that shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +49,8 @@ class Created:
 
     trained: Trained
     """The avatar, and how good it is."""
-    film_problems: list[str]
-    """What was found in the film, in sentences."""
+    film: FilmFindings
+    """What was found in the film."""
 
 
 def create(
@@ -45,6 +68,7 @@ def create(
     agreed: Agreed | None = None,
     ask: Callable[[], Agreed] = lambda: Agreed(None),
     identity: Identity | None = None,
+    on_film: Callable[[FilmFindings], None] = lambda _: None,
     progress: Callable[[Step], None] = lambda _: None,
 ) -> Created:
     """Make a speaking avatar of a film. Called again after it was stopped, it goes on where it was.
@@ -62,28 +86,35 @@ def create(
         base: as for ``train_avatar``; the film is heard by its encoder.
         width: as for ``train_avatar``.
         baselines: as for ``train_avatar``.
-        replace: whether a finished avatar at ``out`` may be replaced.
+        replace: whether a finished avatar at ``out`` may be replaced, or one that has learnt from another film.
         agreed: what was said about consent; None: what was said before this walk was stopped, else what ``ask`` gives.
         ask: asks for it; called at most once, before any progress.
         identity: who signs the consent; None: the user's own local key.
+        on_film: told what was found in the film, before the long part begins; also when the walk goes on.
         progress: called now and then.
 
     Raises:
         MediaError: the film cannot be read or used.
         CredentialsError: there is nothing fit to sign the consent with.
-        AvatarError: ``out`` is there already and finished, or made of another film; or what was made is not right.
+        AvatarError: ``out`` is there already and finished, or has learnt from something else than it is called with
+            now; or what was made is not right.
         LipwrightError: as ``train_avatar``.
     """
     require_torch()
     video, out = Path(video), Path(out)
-    begun = _unfinished(out, video)
+    # Nobody should answer questions about a film that cannot even be opened.
+    VideoReader(video).close()
+    if audio is not None:
+        check_sound(audio)
+    job = Job.of(video, audio, face)
+    begun = _goes_on(out, video, job)
     if not begun:
+        replace = _may_replace(out, job, replace)
         check_target(out, replace=replace)
-        # Nobody should answer questions about a film that cannot even be opened.
-        VideoReader(video).close()
     settle(training_folder(out), None if begun else video, agreed, ask)
     if not begun:
         forget_training(out)
+        job.keep(training_folder(out))
         prepare(
             video,
             out,
@@ -93,8 +124,10 @@ def create(
             replace=replace,
             progress=lambda p: progress(Step(p.step, p.done, p.total)),
         )
+    avatar = Avatar.open(out)
+    on_film(film_findings(avatar))
     trained = train_avatar(
-        Avatar.open(out),
+        avatar,
         minutes=minutes,
         device=device,
         base=base,
@@ -103,14 +136,55 @@ def create(
         identity=identity,
         progress=progress,
     )
-    found = trained.avatar.manifest.figures.get("film_problems")
-    return Created(trained, [str(problem) for problem in found] if isinstance(found, list) else [])
+    return Created(trained, film_findings(trained.avatar))
 
 
-def _unfinished(out: Path, video: Path) -> bool:
-    """Whether ``out`` was begun, of the same film, and has not been trained to the end."""
+def film_findings(avatar: Avatar) -> FilmFindings:
+    """What ``prepare`` wrote down about the film of an avatar."""
+    figures = avatar.manifest.figures
+    problems = figures.get("film_problems")
+    return FilmFindings(
+        verdict=str(figures.get("film_verdict", "")),
+        problems=tuple(map(str, problems)) if isinstance(problems, list) else (),
+        report=avatar.path / REPORT,
+    )
+
+
+def _goes_on(out: Path, video: Path, job: Job) -> bool:
+    """Whether ``out`` was begun from just this, and has not been trained to the end."""
+    if not _unfinished(out):
+        return False
+    kept = kept_job(training_folder(out))
+    if kept is not None:
+        return kept == job
+    # `lipwright prepare` made it, which keeps no job: the film's name, and that it did not change since, must do.
+    avatar = Avatar.open(out)
+    unchanged = video.stat().st_mtime <= (out / MANIFEST).stat().st_mtime
+    return avatar.manifest.source == video.name and unchanged and job.audio is None and job.face is None
+
+
+def _unfinished(out: Path) -> bool:
+    """Whether an avatar is there that has not been trained to the end."""
     if not (out / MANIFEST).is_file():
         return False
-    avatar = Avatar.open(out)
-    begun = avatar.manifest.models.generator is None or training_begun(out)
-    return begun and avatar.manifest.source == video.name
+    return Avatar.open(out).manifest.models.generator is None or training_begun(out)
+
+
+def _may_replace(out: Path, job: Job, replace: bool) -> bool:
+    """Whether what is at ``out`` may go: also what was begun from something else, while nothing was learnt from it.
+
+    That is how somebody comes back who was told to film longer, or to give the sound.
+
+    Raises:
+        AvatarError: it has learnt something, and nobody said that this may be lost.
+    """
+    kept = kept_job(training_folder(out)) if _unfinished(out) else None
+    if kept is None or replace:
+        return replace
+    if has_learnt(out):
+        what = ", ".join(name for name in ("film", "audio", "face") if getattr(kept, name) != getattr(job, name))
+        raise AvatarError(
+            f"{out} has begun to learn from something else (other: {what}): --force begins anew and loses that, "
+            "or give the avatar another name"
+        )
+    return True

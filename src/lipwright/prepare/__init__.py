@@ -36,7 +36,7 @@ from lipwright.prepare.film import Pieces, walk, write_atomically
 from lipwright.prepare.judge import Judged, judge
 from lipwright.prepare.problems import ADVICE, Kind, Problem
 from lipwright.prepare.report import FilmFacts, verdict, write_report
-from lipwright.prepare.sound import Sound, has_sound, listen, write_flac
+from lipwright.prepare.sound import Sound, check_sound, has_sound, listen, write_flac
 from lipwright.prepare.template import join
 from lipwright.runtimes import open_runtime
 from lipwright.video import VideoReader
@@ -128,8 +128,8 @@ def prepare(
     check_target(out, replace=replace)
     with VideoReader(video) as film:
         rate = float(film.fps)
-    if audio is not None and not has_sound(audio):
-        raise MediaError(f"{audio} holds no sound: name the recording, or leave --audio away")
+    if audio is not None:
+        check_sound(audio)
     encoder = _find_encoder(audio_encoder)
     work = work_folder(out)
     pieces = Pieces(work, video)
@@ -223,6 +223,7 @@ def _manifest(out: Path, facts: FilmFacts, judged: Judged, encoder: _Encoder | N
         "lip_sound_offset": None if np.isnan(offset.frames) else round(offset.frames, 2),
         "lip_sound_confidence": None if np.isnan(offset.confidence) else round(offset.confidence, 3),
         "sound_moved_frames": judged.move,
+        "film_verdict": verdict(judged),
         "film_problems": [problem.sentence() for problem in judged.problems],
     }
     return Manifest.new(

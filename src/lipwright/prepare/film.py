@@ -216,8 +216,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def fingerprint(video: Path) -> str:
     """What tells one film, as this version looks at it, from another without reading all of it."""
-    stat = video.stat()
-    return json.dumps({"version": VERSION, "film": video.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns})
+    return f"{VERSION} {mark(video)}"
+
+
+def mark(media: Path) -> str:
+    """What tells one film or sound from another without reading it."""
+    stat = media.stat()
+    return json.dumps({"file": media.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns})
 
 
 def walk(video: Path, pieces: Pieces, tell: Callable[[int, int | None], None]) -> Seen:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lipwright.audio.activity import VoiceActivity
 from lipwright.audio.decode import SoundReader, ToNetwork
 from lipwright.contract import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray
+from lipwright.errors import MediaError
 from lipwright.libav import open_input, to_frame
 
 BoolArray = npt.NDArray[np.bool_]
@@ -82,6 +83,12 @@ def has_sound(path: Path) -> bool:
     """
     with open_input(path) as container:
         return bool(container.streams.audio)
+
+
+def check_sound(path: Path) -> None:
+    """Raise MediaError unless ``path``, given as the sound of a film, can be opened and holds some."""
+    if not has_sound(path):
+        raise MediaError(f"{path} holds no sound: name the recording, or leave --audio away")
 
 
 def listen(path: Path, frames: int) -> Sound:

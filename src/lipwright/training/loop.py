@@ -123,6 +123,8 @@ class Record:
     """Spent so far."""
     finished: bool = False
     """The phase is over: all steps are done, or it was stopped early."""
+    ended: str = ""
+    """Why, once it is over: ``steps``, ``time`` or ``score``. What the clock ended ends elsewhere another time."""
 
     @property
     def best(self) -> float:
@@ -199,10 +201,11 @@ class Trainer(Generic[Taught]):
         for step in range(first, phase.steps):
             record.window.append(self.learn(phase, step, loss_of_step, optimizer))
             record.seconds = before + time.monotonic() - began
-            over = step + 1 == phase.steps or record.seconds > limit_seconds
+            over = "steps" if step + 1 == phase.steps else "time" if record.seconds > limit_seconds else ""
             if checks and ((step + 1) % checks.every == 0 or over):
                 self._check(phase, step + 1, record, checks)
-            record.finished = over or _enough(record, checks)
+            record.ended = over or ("score" if _enough(record, checks) else "")
+            record.finished = bool(record.ended)
             if (step + 1) % phase.report_every == 0 or record.finished:
                 self._write_down(phase, step + 1, record)
             if record.finished or time.monotonic() - saved > self.checkpoint_seconds:

@@ -28,7 +28,7 @@ import torch
 
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
-from lipwright.models.generator import SMALL_SIZE, Generator, Width
+from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
 from lipwright.training.base import base_width, begin, is_whole, start
 from lipwright.training.compiled import compile_in_place
@@ -38,7 +38,7 @@ from lipwright.training.folded import unfolded
 from lipwright.training.hearing import Hearing, heard
 from lipwright.training.held_out import HeldOut, Score, draw
 from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_shown, plainly
-from lipwright.training.loop import Checks, Phase, Record, Student, Trainer, save_weights
+from lipwright.training.loop import Checks, Phase, Record, Student, Taught, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
 from lipwright.training.plan import Plan, make_plan
@@ -273,8 +273,7 @@ def _train_generator(
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
-            every = math.ceil(phase.steps / plan.checks)
-            checks = Checks(every, partial(_check, watched=watched, device=trainer.device, size=phase.size))
+            checks = _checks(phase, plan, watched, lambda student: student.generator)
         loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.learns)
         slow = ear if checks and begins != "none" else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
@@ -285,9 +284,14 @@ def _train_generator(
     return trainer, hearing.learns
 
 
-def _check(average: Student, watched: HeldOut, device: torch.device, size: int = SMALL_SIZE) -> float:
-    """The held-out score at the size that is being learnt: at another the network does not know what it sees."""
-    return watched.score(draw(average.generator, watched, device, size=size)).total
+def _checks(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Taught], Generator]) -> Checks[Taught]:
+    """Watch a phase by the held-out score at the size that is learnt: at another it does not know what it sees."""
+
+    def score(average: Taught) -> float:
+        generator = network(average)
+        return watched.score(draw(generator, watched, next(generator.parameters()).device, size=phase.size)).total
+
+    return Checks(math.ceil(phase.steps / plan.checks), score)
 
 
 # --- to compare with ------------------------------------------------------------------------------------------------
@@ -312,14 +316,25 @@ def _train_plainly(
     device: str,
     clock: _Clock,
 ) -> Generator:
-    """The same network from nothing, by the plain mean of absolute differences, on as many pictures as ``records``."""
+    """The same network from nothing, by the plain mean of absolute differences, on as many pictures as ``records``.
+
+    Its best weights are kept by the same checks as ours, but none of them ends it: it must see as many pictures.
+    """
     torch.manual_seed(plan.seed)
+    watched = HeldOut(pack, plan.checked_frames)
     trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
     if plan.compiled:
         compile_in_place(trainer.student)
-    for phase in _plain_phases(plan, _taken(records)):
-        trainer.run(phase, plainly(sampler, phase, trainer.device), lambda generator: generator)
+    phases = _plain_phases(plan, _taken(records))
+    for phase in phases:
+        checks = replace(_checks(phase, plan, watched, _itself), patience=phase.steps)
+        trainer.run(phase, plainly(sampler, phase, trainer.device), _itself, checks)
+    trainer.load_best(phases[-1])
     return trainer.average
+
+
+def _itself(generator: Generator) -> Generator:
+    return generator
 
 
 def _taken(records: Mapping[str, Record]) -> dict[str, int]:
@@ -348,7 +363,7 @@ def _figures(
     teachers: Teachers,
 ) -> dict[str, Any]:
     phases = [
-        asdict(phase) | {"curve": r.curve, "scores": r.scores, "seconds": round(r.seconds, 1)}
+        asdict(phase) | {"curve": r.curve, "scores": r.scores, "seconds": round(r.seconds, 1), "ended": r.ended}
         for phase, r in ((phase, records[phase.name]) for phase in plan.phases)
     ]
     done = _taken(records)
@@ -362,7 +377,12 @@ def _figures(
         "base": start(pack.base, plan.width),
         "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),
         "training_frames": len(pack.training_frames()),
-        "held_out": {"first": pack.held_out[0], "stop": pack.held_out[1], "frames": len(held.frames)},
+        "held_out": {
+            "first": pack.held_out[0],
+            "stop": pack.held_out[1],
+            "frames": len(held.frames),
+            "checked": min(plan.checked_frames, len(held.frames)),
+        },
         "references": held.references,
         "perceptual_loss": teachers.perceptual is not None,
         "expert": expert,
