@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lipwright.errors import LipwrightError
 from lipwright.training import disguise
 from lipwright.training.sounds import coloured_noise
-from tools.speech import articulation, festival, phones, sounds, voices
+from tools.speech import articulation, festival, pack_speech, phones, sounds, voices
 from tools.speech.corpus import Utterance, load, load_shard, make_utterance, save_shard
 from tools.speech.make_corpus import make_corpus, make_one
 from tools.speech.phones import CLASSES, Phone, Shape
@@ -457,3 +457,25 @@ def test_disguise_is_reproducible_and_bounded() -> None:
         np.testing.assert_array_equal(y, disguise.disguise(x, np.random.default_rng(seed), others))
         outcomes.append(float(np.sqrt(np.mean(y**2))))
     assert max(outcomes) > 4 * min(outcomes)
+
+
+def test_what_is_held_out_does_not_even_babble_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = ("train", "heldout_voice", "train", "heldout_sentence")
+    made = [
+        make_utterance(
+            np.full(640 * 5, 100 * (k + 1), np.int16),
+            [Phone("pau", 0.0, 0.2, (Shape("sil"),))],
+            **{"id": f"u{k}", "voice": "flite:rms", "language": "en", "text_id": "x", "text": "x", "split": split},
+        )
+        for k, split in enumerate(splits)
+    ]
+    save_shard(tmp_path / "shard_0.npz", made)
+    heard: list[list[int]] = []
+
+    def remember(utterance: Utterance, others: Sequence[FloatArray], count: int) -> dict[str, FloatArray]:
+        heard.append([round(float(other[0]) * 32768) for other in others])
+        return {}
+
+    monkeypatch.setattr(pack_speech, "utterance_pack", remember)
+    pack_speech.shard_pack((tmp_path / "shard_0.npz", 2))
+    assert heard == [[300], [100, 300], [100], [100, 300]]

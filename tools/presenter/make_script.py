@@ -3,7 +3,8 @@
     python -m tools.presenter.make_script head.npz SCRIPTS/ --person robin --seconds 96 --paired 24
 
 SCRIPTS/robin.json, .npz and .wav: listening first (the template), then sentences. SCRIPTS/robin_paired.*: the same
-head, eyes and light with the mouth and the sound of other sentences: what perfect re-dubbing of the first film is.
+head, eyes and light with the mouth and the sound of sentences that nothing here was taught with: what perfect
+re-dubbing of the first film is.
 Needs flite; rendering does not.
 """
 
@@ -24,7 +25,7 @@ from tools.presenter.lens import Look
 from tools.presenter.motion import Motion
 from tools.presenter.person import PEOPLE
 from tools.presenter.script import Script
-from tools.presenter.talk import READERS, Talk, sentences, talk
+from tools.presenter.talk import READERS, Talk, sentences, talk, unheard
 
 #: Seconds of calm listening at the beginning: the template loop.
 CALM = 10.0
@@ -67,9 +68,8 @@ def make_scripts(head: Path, out: Path, person: str, seconds: float, paired: flo
     if person not in PEOPLE:
         raise LipwrightError(f"there is no {person!r}: choose one of {', '.join(PEOPLE)}")
     figure = Figure(HeadModel.load(head), PEOPLE[person])
-    said = sentences(seed)
-    first = talk(READERS[person], said, CALM, seconds, seed)
-    second = talk(READERS[person], said[len(first.text) :], _PAIRED_CALM, paired, seed + 1)
+    first = talk(READERS[person], sentences(seed), CALM, seconds, seed)
+    second = talk(READERS[person], unheard(seed), _PAIRED_CALM, paired, seed + 1)
     if second.frames > first.frames:
         raise LipwrightError(f"the paired film cannot be longer than the first: ask for --paired under {seconds:.0f}")
     motion = perform(figure, first.phones, first.frames, seed)

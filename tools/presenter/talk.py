@@ -1,7 +1,7 @@
 """What is said in a clip: sentences read aloud, with the time of every phone.
 
-Sentences come from the texts of ``tools.speech``; those that are held out, and those of the demo, are left out, and so
-are the held-out voices.
+Sentences come from the texts of ``tools.speech``; those that are held out are kept for the paired films, those of the
+demo are left out, and so are the held-out voices.
 """
 
 from __future__ import annotations
@@ -89,6 +89,15 @@ def sentences(seed: int) -> list[str]:
     allowed = [s for s in texts()["en"].sentences if normalised(s) not in never]
     order = np.random.default_rng((seed, 1)).permutation(len(allowed))
     return [allowed[k] for k in order]
+
+
+def unheard(seed: int) -> list[str]:
+    """What a paired film says: sentences that no encoder or ear was taught with, in an order that depends on ``seed``.
+
+    The others are read aloud in the encoder's training too, also in these voices.
+    """
+    held = held_out().sentences["en"]
+    return [held[k] for k in np.random.default_rng((seed, 3)).permutation(len(held))]
 
 
 class _Tape:

@@ -85,11 +85,16 @@ def sound(utterance: Utterance) -> FloatArray:
 
 
 def shard_pack(task: tuple[Path, int]) -> list[Columns]:
-    """What the pack holds of every utterance of one shard; they are each other's babble."""
+    """What the pack holds of every utterance of one shard; those of the training split babble behind the others.
+
+    Only those: what is held out must not be heard in training, not even in the background.
+    """
     path, count = task
     utterances = load_shard(path)
-    sounds = [sound(u) for u in utterances]
-    return [utterance_pack(u, sounds[:k] + sounds[k + 1 :], count) for k, u in enumerate(utterances)]
+    babblers = {k: sound(u) for k, u in enumerate(utterances) if u.split == "train"}
+    return [
+        utterance_pack(u, [other for j, other in babblers.items() if j != k], count) for k, u in enumerate(utterances)
+    ]
 
 
 def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
