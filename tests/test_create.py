@@ -19,12 +19,15 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from avatars import tiny_encoder
 from lipwright import cli
+from lipwright.audio.decode import SoundReader
+from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, Consent, consent_standing
 from lipwright.cli.make import _Lines
-from lipwright.contract import SAMPLE_RATE, UInt8Array
+from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, UInt8Array
 from lipwright.create import (
     Agreed,
     Created,
@@ -40,6 +43,7 @@ from lipwright.create import measure as measures
 from lipwright.create.fit import _exported
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
+from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.prepare import prepare
 from lipwright.render import Renderer, render
 from lipwright.training.base import is_whole
@@ -267,10 +271,11 @@ def test_the_same_call_goes_on_and_a_longer_film_of_that_name_begins_anew(tmp_pa
     assert frames_of(out) == 40
 
 
-@pytest.mark.parametrize("option", ["audio", "face", "replace"])
+@pytest.mark.parametrize("option", ["audio", "face", "audio_encoder", "replace"])
 def test_what_is_said_of_the_film_the_second_time_counts(option: str, tmp_path: Path, looked: mock.Mock) -> None:
     film, out = short_film(tmp_path / "me.mp4", 30, sound=False), tmp_path / "me.avatar"
-    said = {"audio": {"audio": SPEECH}, "face": {"face": 1}, "replace": {"replace": True}}[option]
+    encoder = tiny_encoder(tmp_path / "other.onnx")
+    said = {option: {"audio": SPEECH, "face": 1, "audio_encoder": encoder, "replace": True}[option]}
     for options in ({}, said, said):
         with pytest.raises(LongPartError):
             create(film, out, **options)  # type: ignore[arg-type]
@@ -314,6 +319,62 @@ def test_a_damaged_note_is_named(tmp_path: Path, looked: mock.Mock) -> None:
     (training_folder(out) / "job.json").write_text("{", encoding="utf-8")
     with pytest.raises(AvatarError, match=r"job\.json is damaged"):
         create(film, out)
+
+
+# --- an audio encoder of one's own ----------------------------------------------------------------------------------
+def encoder_weights(path: Path) -> AudioEncoder:
+    """Torch weights as SyncTalk_2D keeps them, without a prefix; random ones."""
+    torch.manual_seed(5)
+    encoder = AudioEncoder().eval()
+    torch.save({name.removeprefix("audio_encoder."): value for name, value in encoder.state_dict().items()}, path)
+    return encoder
+
+
+def test_the_familys_own_encoder_hears_the_film(tmp_path: Path) -> None:
+    film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
+    encoder = encoder_weights(tmp_path / "ave.pth")
+    command = ["prepare", str(film), "-o", str(out), "--audio-encoder", str(tmp_path / "ave.pth")]
+    with pytest.raises(SystemExit) as left:
+        cli.main([*command, "--alignment", "ave"])
+    assert left.value.code == 0
+    avatar = Avatar.open(out)
+    record = avatar.manifest.models.audio_encoder
+    assert record is not None and "non-commercial" in record.licence and record.origin == "ave.onnx"
+    assert avatar.manifest.encoder.alignment.to_contract() == AVE
+    with SoundReader(out / "sound.flac") as reader:
+        sound = np.concatenate(list(reader))[:, 0]
+    ave, ours = (encoder(torch.from_numpy(mel_slices(sound, heard))).detach().numpy() for heard in (AVE, CENTRED))
+    assert avatar.features is not None
+    beside = np.abs(avatar.features - ave).max()
+    # The file keeps 16 bits of the sound.
+    assert beside < 2e-3 * np.abs(ave).max() and beside < np.abs(avatar.features - ours).max() / 20
+
+
+def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.Mock) -> None:
+    film, encoder = short_film(tmp_path / "me.mp4", 30), tiny_encoder(tmp_path / "ave.onnx")
+    base = prepare(film, tmp_path / "base.avatar", audio_encoder=encoder, alignment=AVE).avatar
+    with pytest.raises(LongPartError):
+        create(film, tmp_path / "me.avatar", base=base)
+    assert Avatar.open(tmp_path / "me.avatar").manifest.encoder == base.manifest.encoder
+    with pytest.raises(LipwrightError, match="leave --audio-encoder or --base away"):
+        create(film, tmp_path / "you.avatar", base=base, audio_encoder=encoder)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--audio-encoder", "ave.pth"], "torch weights do not say it"),
+        (["--audio-encoder", "ave.pth", "--alignment", "wild"], "centred or ave"),
+        (["--alignment", "ave"], "belongs to --audio-encoder"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prepare", "create"])
+def test_what_an_encoder_hears_must_be_known(
+    command: str, options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, str(tmp_path / "me.mp4"), "-o", str(tmp_path / "me.avatar"), *options])
+    assert left.value.code == 2 and told in " ".join(capsys.readouterr().err.split())
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

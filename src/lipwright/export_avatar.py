@@ -16,7 +16,7 @@ from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
 from lipwright.audio.window import feature_windows
 from lipwright.avatar import ENCODER, FAST_GENERATOR, GENERATOR, Avatar, ModelRecord, Parity
-from lipwright.contract import FloatArray
+from lipwright.contract import Alignment, FloatArray
 from lipwright.errors import AvatarError, ContractError
 from lipwright.export import ParityRecord, Store, export_audio_encoder, export_generator, load_generator
 from lipwright.runtimes import open_runtime
@@ -55,7 +55,7 @@ def export_avatar(
     records, contents = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         encoder = avatar.encoder
-        mels = _demo_mels(avatar)
+        mels = _demo_mels(avatar.manifest.encoder.alignment.to_contract())
         encoder_weights = avatar.manifest.models.audio_encoder_weights
         if encoder is None and encoder_weights is not None:
             encoder = contents[ENCODER] = Path(folder) / "encoder.onnx"
@@ -95,7 +95,7 @@ def export_fast(avatar: Avatar, weights: Path, store: Store = "f16", origin: Mod
             f"{weights} is a generator of {generator.width} width and no faster than the avatar's own: "
             f"train one with --width {_FAST}"
         )
-    heard = _spread(_windows(avatar, avatar.encoder, _demo_mels(avatar)))
+    heard = _spread(_windows(avatar, avatar.encoder, _demo_mels(avatar.manifest.encoder.alignment.to_contract())))
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "generator.onnx"
         parity = export_generator(generator, model, *_asked(avatar, heard), store)
@@ -139,10 +139,15 @@ def _evenly(count: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, COMPARED).astype(np.int64))
 
 
-def _demo_mels(avatar: Avatar) -> FloatArray:
-    """[N, 1, 80, 16] of the built-in sentences: what an encoder hears."""
+def sample_mels(alignment: Alignment) -> FloatArray:
+    """[n, 1, 80, 16] of the built-in sentences: what an encoder with this alignment hears, to compare two of them."""
+    return _spread(_demo_mels(alignment))
+
+
+def _demo_mels(alignment: Alignment) -> FloatArray:
+    """[N, 1, 80, 16] of all built-in sentences."""
     with resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as path:
-        return mel_slices(hear(path), avatar.manifest.encoder.alignment.to_contract())
+        return mel_slices(hear(path), alignment)
 
 
 def _windows(avatar: Avatar, encoder: Path | None, mels: FloatArray) -> FloatArray:

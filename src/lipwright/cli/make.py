@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,7 @@ from lipwright.cli.process import stop
 
 if TYPE_CHECKING:
     from lipwright.avatar import Avatar
+    from lipwright.contract import Alignment
     from lipwright.create import Agreed, FilmFindings, Step, Trained
     from lipwright.models.generator import Width
     from lipwright.prepare import Progress as FilmProgress
@@ -34,6 +36,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Base = Annotated[str | None, typer.Option(help="Avatar to start from, or presenter; else his ear alone.")]
 WidthName = Annotated[str, typer.Option(help="full, or mobile: half as wide, for slow machines.")]
 Baselines = Annotated[bool, typer.Option(help="Also train plainly, to compare with; takes as long again.")]
+Encoder = Annotated[
+    Path | None, typer.Option("--audio-encoder", help="Your own audio encoder, ONNX or .pth, not the presenter's.")
+]
+Aligned = Annotated[
+    str | None, typer.Option("--alignment", help="What it was trained to hear: centred (ours) or ave (SyncTalk's).")
+]
 Shown = Annotated[
     str | None, typer.Option("--consent-shown", help='Who is in the film; "nobody: ..." for a synthetic face.')
 ]
@@ -53,16 +61,19 @@ def prepare(
     out: PackageOutput,
     audio: Annotated[Path | None, typer.Option(help="Sound to use instead of the film's own.")] = None,
     face: Annotated[int | None, typer.Option(min=1, help="Which face, counted from the left; else who speaks.")] = None,
-    audio_encoder: Annotated[Path | None, typer.Option(help="ONNX instead of the presenter's.")] = None,
+    audio_encoder: Encoder = None,
+    alignment: Aligned = None,
     force: Force = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Make an avatar without a generator of a film, and report how good the film is. Goes on where it was stopped."""
+    from lipwright.create import as_onnx
     from lipwright.prepare import prepare as prepare_avatar
 
-    with progress_bar(TextColumn("{task.description}")) as bar:
+    hears = _alignment(audio_encoder, alignment)
+    with tempfile.TemporaryDirectory() as folder, progress_bar(TextColumn("{task.description}")) as bar:
         task = bar.add_task("opening the film", total=None)
 
         def show(progress: FilmProgress) -> None:
@@ -70,7 +81,14 @@ def prepare(
             bar.update(task, description=progress.step, completed=progress.done, total=progress.total)
 
         prepared = prepare_avatar(
-            video, out, audio=audio, face=face, audio_encoder=audio_encoder, replace=force, progress=show
+            video,
+            out,
+            audio=audio,
+            face=face,
+            audio_encoder=audio_encoder and as_onnx(audio_encoder, hears, Path(folder)),
+            alignment=hears,
+            replace=force,
+            progress=show,
         )
     sentences = [problem.sentence() for problem in prepared.problems]
     if as_json:
@@ -127,6 +145,8 @@ def create(
     device: Device = "auto",
     audio: Annotated[Path | None, typer.Option(help="Sound to use instead of the film's own.")] = None,
     face: Annotated[int | None, typer.Option(min=1, help="Which face, counted from the left; else who speaks.")] = None,
+    audio_encoder: Encoder = None,
+    alignment: Aligned = None,
     base: Base = None,
     width: WidthName = "full",
     baselines: Baselines = False,
@@ -153,6 +173,8 @@ def create(
             out,
             audio=audio,
             face=face,
+            audio_encoder=audio_encoder,
+            alignment=_alignment(audio_encoder, alignment),
             minutes=minutes,
             device=_device(device),
             base=_base(base),
@@ -321,6 +343,24 @@ def _device(name: str) -> str:
     from lipwright.runtimes import has_nvidia
 
     return "cuda" if has_nvidia() else "cpu"
+
+
+def _alignment(encoder: Path | None, name: str | None) -> Alignment:
+    """What an encoder hears by the name of its alignment; ONNX without a name is ours."""
+    from lipwright.contract import AVE, CENTRED
+    from lipwright.create.encoder import is_torch
+
+    known = {alignment.name: alignment for alignment in (CENTRED, AVE)}
+    if name is None:
+        if encoder is not None and is_torch(encoder):
+            told = "torch weights do not say it: ave for those of SyncTalk_2D, centred for those of tools.speech"
+            raise typer.BadParameter(told, param_hint="--alignment")
+        return CENTRED
+    if name not in known:
+        raise typer.BadParameter(f"{name}: {' or '.join(known)}", param_hint="--alignment")
+    if encoder is None:
+        raise typer.BadParameter("belongs to --audio-encoder", param_hint="--alignment")
+    return known[name]
 
 
 def _width(name: str) -> Width:

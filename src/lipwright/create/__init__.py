@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lipwright.create.agreement import Agreed
+from lipwright.create.encoder import as_onnx
 from lipwright.create.fit import Trained, pack_avatar, train_avatar, training_folder
 from lipwright.create.step import Step
 from lipwright.create.walk import Created, FilmFindings, create
@@ -13,6 +14,7 @@ __all__ = [
     "FilmFindings",
     "Step",
     "Trained",
+    "as_onnx",
     "create",
     "pack_avatar",
     "train_avatar",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from lipwright.contract import Alignment
 from lipwright.errors import AvatarError
 from lipwright.prepare.film import mark, write_atomically
 
@@ -22,11 +23,18 @@ class Job:
     """The same of the sound used instead of its own."""
     face: int | None
     """As for ``prepare``."""
+    encoder: str | None
+    """The same of the audio encoder used instead of the presenter's, and its alignment."""
 
     @classmethod
-    def of(cls, film: Path, audio: Path | None, face: int | None) -> Job:
+    def of(cls, film: Path, audio: Path | None, face: int | None, encoder: Path | None, alignment: Alignment) -> Job:
         """The job that a call names; the files must be there."""
-        return cls(mark(film), None if audio is None else mark(audio), face)
+        heard = None if encoder is None else f"{mark(encoder)} {alignment.name}"
+        return cls(mark(film), None if audio is None else mark(audio), face, heard)
+
+    def other_than(self, kept: Job) -> list[str]:
+        """What differs from another job."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(kept, field.name)]
 
     def keep(self, folder: Path) -> None:
         """Write it into ``folder``, which is made if it is not there.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipwright.avatar import Avatar
 from lipwright.avatar.storage import MANIFEST, check_target
+from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
+from lipwright.create.encoder import as_onnx
 from lipwright.create.fit import (
     Trained,
     forget_training,
@@ -22,7 +26,7 @@ from lipwright.create.fit import (
 from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
-from lipwright.errors import AvatarError
+from lipwright.errors import AvatarError, LipwrightError
 from lipwright.prepare import REPORT, prepare
 from lipwright.prepare.sound import check_sound
 from lipwright.video import VideoReader
@@ -59,6 +63,8 @@ def create(
     *,
     audio: Path | None = None,
     face: int | None = None,
+    audio_encoder: Path | None = None,
+    alignment: Alignment = CENTRED,
     minutes: float = 30,
     device: str = "cpu",
     base: Avatar | None = None,
@@ -81,6 +87,8 @@ def create(
         out: ``NAME.avatar``.
         audio: as for ``prepare``.
         face: as for ``prepare``.
+        audio_encoder: as for ``as_onnx``; None: that of ``base``, else the presenter's.
+        alignment: as for ``as_onnx``.
         minutes: as for ``train_avatar``.
         device: as for ``train_avatar``.
         base: as for ``train_avatar``; the film is heard by its encoder.
@@ -106,7 +114,9 @@ def create(
     VideoReader(video).close()
     if audio is not None:
         check_sound(audio)
-    job = Job.of(video, audio, face)
+    if audio_encoder is not None and base is not None:
+        raise LipwrightError("a base hears with its own audio encoder: leave --audio-encoder or --base away")
+    job = Job.of(video, audio, face, audio_encoder, alignment)
     begun = _goes_on(out, video, job)
     if not begun:
         replace = _may_replace(out, job, replace)
@@ -115,15 +125,17 @@ def create(
     if not begun:
         forget_training(out)
         job.keep(training_folder(out))
-        prepare(
-            video,
-            out,
-            audio=audio,
-            face=face,
-            audio_encoder=base.encoder if base else None,
-            replace=replace,
-            progress=lambda p: progress(Step(p.step, p.done, p.total)),
-        )
+        with _encoder(audio_encoder, alignment, base) as (encoder, hears):
+            prepare(
+                video,
+                out,
+                audio=audio,
+                face=face,
+                audio_encoder=encoder,
+                alignment=hears,
+                replace=replace,
+                progress=lambda p: progress(Step(p.step, p.done, p.total)),
+            )
     avatar = Avatar.open(out)
     on_film(film_findings(avatar))
     trained = train_avatar(
@@ -137,6 +149,18 @@ def create(
         progress=progress,
     )
     return Created(trained, film_findings(trained.avatar))
+
+
+@contextmanager
+def _encoder(given: Path | None, alignment: Alignment, base: Avatar | None) -> Iterator[tuple[Path | None, Alignment]]:
+    """The ONNX file that the film is heard by, and its alignment; None: the presenter's."""
+    with tempfile.TemporaryDirectory() as folder:
+        if given is not None:
+            yield as_onnx(given, alignment, Path(folder)), alignment
+        elif base is not None:
+            yield base.encoder, base.manifest.encoder.alignment.to_contract()
+        else:
+            yield None, CENTRED
 
 
 def film_findings(avatar: Avatar) -> FilmFindings:
@@ -160,7 +184,7 @@ def _goes_on(out: Path, video: Path, job: Job) -> bool:
     # `lipwright prepare` made it, which keeps no job: the film's name, and that it did not change since, must do.
     avatar = Avatar.open(out)
     unchanged = video.stat().st_mtime <= (out / MANIFEST).stat().st_mtime
-    return avatar.manifest.source == video.name and unchanged and job.audio is None and job.face is None
+    return avatar.manifest.source == video.name and unchanged and not (job.audio or job.face or job.encoder)
 
 
 def _unfinished(out: Path) -> bool:
@@ -182,7 +206,9 @@ def _may_replace(out: Path, job: Job, replace: bool) -> bool:
     if kept is None or replace:
         return replace
     if has_learnt(out):
-        what = ", ".join(name for name in ("film", "audio", "face") if getattr(kept, name) != getattr(job, name))
+        what = ", ".join(
+            name for name in ("film", "audio", "face", "encoder") if getattr(kept, name) != getattr(job, name)
+        )
         raise AvatarError(
             f"{out} has begun to learn from something else (other: {what}): --force begins anew and loses that, "
             "or give the avatar another name"

@@ -29,8 +29,9 @@ from lipwright.avatar import (
     Sizes,
     builtin_avatar,
 )
+from lipwright.avatar.importers import AVE_LICENCE, UNKNOWN
 from lipwright.avatar.storage import Content, check_target
-from lipwright.contract import CENTRED, FEATURE, FPS, Alignment, FloatArray
+from lipwright.contract import AVE, CENTRED, FEATURE, FPS, Alignment, FloatArray
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare.film import Pieces, walk, write_atomically
 from lipwright.prepare.judge import Judged, judge
@@ -102,6 +103,7 @@ def prepare(
     audio: Path | None = None,
     face: int | None = None,
     audio_encoder: Path | None = None,
+    alignment: Alignment = CENTRED,
     replace: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Prepared:
@@ -115,6 +117,7 @@ def prepare(
         audio: sound to use instead of the film's own; it begins with the film.
         face: which face to use where there are several, counted from the left from 1; None: the one that speaks.
         audio_encoder: ONNX of the encoder for the features; None: the built-in presenter's, if it is there.
+        alignment: which mel columns ``audio_encoder`` was trained to hear.
         replace: whether an avatar at ``out`` may be replaced.
         progress: called now and then.
 
@@ -130,7 +133,7 @@ def prepare(
         rate = float(film.fps)
     if audio is not None:
         check_sound(audio)
-    encoder = _find_encoder(audio_encoder)
+    encoder = _find_encoder(audio_encoder, alignment)
     work = work_folder(out)
     pieces = Pieces(work, video)
     seen = walk(video, pieces, lambda done, total: progress(Progress("looking at every picture", done, total)))
@@ -154,7 +157,7 @@ def prepare(
     return Prepared(avatar, judged.problems, verdict(judged))
 
 
-def _find_encoder(file: Path | None) -> _Encoder | None:
+def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
     """The encoder that was asked for, else the presenter's, else none.
 
     Raises:
@@ -163,7 +166,8 @@ def _find_encoder(file: Path | None) -> _Encoder | None:
     if file is not None:
         if not file.is_file():
             raise AvatarError(f"{file}: there is no such audio encoder; check the name, or leave --audio-encoder away")
-        return _Encoder(file, ModelRecord(file=ENCODER, licence="unknown", origin=file.name), CENTRED)
+        licence = AVE_LICENCE if alignment == AVE else UNKNOWN
+        return _Encoder(file, ModelRecord(file=ENCODER, licence=licence, origin=file.name), alignment)
     if not builtin_avatar().is_dir():
         return None
     presenter = Avatar.open(builtin_avatar())
