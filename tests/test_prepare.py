@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from lipwright import cli
 from lipwright.avatar import Avatar
 from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare import Kind, Prepared, Problem, Progress, prepare, work_folder
+from lipwright.prepare import Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
 from lipwright.prepare.judge import Judged, judge
 from lipwright.prepare.offset import CONFIDENT, estimate_offset
@@ -403,12 +404,64 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(made: Made, tmp_path
     codes = []
     while not out.exists():
         codes.append(subprocess.run(command, capture_output=True, timeout=300).returncode)
-        # Two renames a life are enough for every step but the last, which needs three.
-        command[3] = "2" if len(codes) < 4 else "5"
+        # Two renames a life are enough for every step but the last: the fifth life ends before its avatar is placed.
+        command[3] = "2" if len(codes) < 4 else "4" if len(codes) == 4 else "6"
+        if len(codes) == 5:
+            assert [path.name for path in tmp_path.iterdir()] == [".me.prepare.done"]
         assert len(codes) < 8
-    assert len(codes) >= 4 and set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) == 6 and set(codes[:-1]) == {-signal.SIGKILL}
     assert sha_of(out) == sha_of(made.prepared.avatar.path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.avatar"]
+
+
+@pytest.fixture(scope="module")
+def short(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """1.2 s without sound."""
+    folder = tmp_path_factory.mktemp("short")
+    film = write_film(folder / "short.mp4", talking_pictures(30))
+    return Made(film, made.encoder, prepare(film, folder / "me.avatar", audio_encoder=made.encoder), [])
+
+
+def leave_rubbish(out: Path) -> None:
+    """As a removal of the pieces leaves it that was stopped: what says whose they are may be gone first."""
+    (left := out.parent / ".me.prepare.done").mkdir()
+    (left / "piece-00000.mp4").touch()
+
+
+def leave_pieces(out: Path, film: Path) -> None:
+    """As a walk leaves them that was to replace an avatar and was stopped."""
+    walk(film, Pieces(work_folder(out), film), lambda done, total: None)
+
+
+@pytest.mark.parametrize("left", ["rubbish", "pieces", "both"])
+def test_what_a_stopped_walk_left_beside_a_whole_avatar_goes(short: Made, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "me.avatar"
+    shutil.copytree(short.prepared.avatar.path, out)
+    if left != "pieces":
+        leave_rubbish(out)
+    if left != "rubbish":
+        leave_pieces(out, short.film)
+    with pytest.raises(AvatarError, match="--force"):
+        prepare(short.film, out, audio_encoder=short.encoder)
+    # The pieces are half of a new avatar, to go on with; nothing can be made of the rubbish.
+    kept = [] if left == "rubbish" else ["me.prepare"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["me.avatar", *kept]
+    steps: list[Progress] = []
+    prepare(short.film, out, audio_encoder=short.encoder, replace=True, progress=steps.append)
+    assert (steps[0].done > 0) == bool(kept)
+    assert sha_of(out) == sha_of(short.prepared.avatar.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.avatar"]
+
+
+def test_only_pieces_are_forgotten(short: Made, tmp_path: Path) -> None:
+    out = tmp_path / "me.avatar"
+    forget_pieces(out)
+    leave_pieces(out, short.film)
+    forget_pieces(out)
+    assert list(tmp_path.iterdir()) == []
+    (mine := work_folder(out)).mkdir()
+    forget_pieces(out)
+    assert mine.is_dir()
 
 
 def test_the_pieces_of_another_film_are_not_taken(tmp_path: Path) -> None:

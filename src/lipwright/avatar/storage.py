@@ -86,6 +86,31 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def removed_name(folder: Path) -> Path:
+    """What ``folder`` is called while it is removed: a hidden name, as half of a folder would be taken for a whole."""
+    return folder.with_name(f".{folder.name}.done")
+
+
+def clear_removed(folder: Path) -> None:
+    """Remove what is left of a removal of ``folder`` that was stopped."""
+    shutil.rmtree(removed_name(folder), ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove ``folder``, if it is there, and what is left of an earlier removal.
+
+    Raises:
+        AvatarError: the disk refuses to give it another name.
+    """
+    clear_removed(folder)
+    if folder.exists():
+        try:
+            folder.rename(removed_name(folder))
+        except OSError as error:
+            raise AvatarError(f"{folder} cannot be removed: {error.strerror or error}") from error
+        clear_removed(folder)
+
+
 def check_target(out: Path, *, replace: bool) -> None:
     """Raise AvatarError unless a package may be written to ``out``: a free ``NAME.avatar``, or one to be replaced."""
     if not out.exists():

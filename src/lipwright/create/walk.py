@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipwright.avatar import Avatar
-from lipwright.avatar.storage import MANIFEST, check_target
+from lipwright.avatar.storage import MANIFEST, check_target, clear_removed
 from lipwright.create.agreement import Agreed, settle
 from lipwright.create.fit import Trained, forget_training, require_torch, train_avatar, training_begun, training_folder
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
-from lipwright.prepare import prepare
+from lipwright.prepare import prepare, sweep
 from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def create(
     """
     require_torch()
     video, out = Path(video), Path(out)
+    sweep(out)
+    clear_removed(training_folder(out))
     begun = _unfinished(out, video)
     if not begun:
         check_target(out, replace=replace)

@@ -29,10 +29,10 @@ from lipwright.avatar import (
     Sizes,
     builtin_avatar,
 )
-from lipwright.avatar.storage import Content, check_target
+from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
 from lipwright.contract import CENTRED, FEATURE, FPS, Alignment, FloatArray
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare.film import Pieces, walk, write_atomically
+from lipwright.prepare.film import Pieces, is_work_folder, walk, write_atomically
 from lipwright.prepare.judge import Judged, judge
 from lipwright.prepare.problems import ADVICE, Kind, Problem
 from lipwright.prepare.report import FilmFacts, verdict, write_report
@@ -41,7 +41,20 @@ from lipwright.prepare.template import join
 from lipwright.runtimes import open_runtime
 from lipwright.video import VideoReader
 
-__all__ = ["ADVICE", "REPORT", "SHEET", "SOUND", "Kind", "Prepared", "Problem", "Progress", "prepare", "work_folder"]
+__all__ = [
+    "ADVICE",
+    "REPORT",
+    "SHEET",
+    "SOUND",
+    "Kind",
+    "Prepared",
+    "Problem",
+    "Progress",
+    "forget_pieces",
+    "prepare",
+    "sweep",
+    "work_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +108,29 @@ def work_folder(out: Path) -> Path:
     return out.with_suffix(".prepare")
 
 
+def sweep(out: Path) -> None:
+    """Clear up after a walk to ``out`` that was stopped at its very end.
+
+    If its avatar had not got its place yet, its pieces get theirs back, for the next walk to go on with.
+    """
+    work = work_folder(out)
+    left = removed_name(work)
+    if (left / out.name).is_dir() and not work.exists():
+        left.rename(work)
+    clear_removed(work)
+
+
+def forget_pieces(out: Path) -> None:
+    """Remove the pieces of ``out`` that a stopped walk has left: it is finished otherwise. Other files stay.
+
+    Raises:
+        AvatarError: the disk refuses.
+    """
+    work = work_folder(out)
+    if is_work_folder(work):
+        remove_folder(work)
+
+
 def prepare(
     video: Path,
     out: Path,
@@ -125,6 +161,7 @@ def prepare(
     video, out = Path(video), Path(out)
     if face is not None and face < 1:
         raise LipwrightError(f"faces are counted from 1, from the left: there is no face {face}")
+    sweep(out)
     check_target(out, replace=replace)
     with VideoReader(video) as film:
         rate = float(film.fps)
@@ -149,9 +186,8 @@ def prepare(
     contents = _contents(work, template, judged, sound)
     if encoder is not None:
         contents |= _heard(encoder, sound, judged.move, progress)
-    avatar = _place(Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True), out)
-    shutil.rmtree(work)
-    return Prepared(avatar, judged.problems, verdict(judged))
+    Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True)
+    return Prepared(_place(work, out), judged.problems, verdict(judged))
 
 
 def _find_encoder(file: Path | None) -> _Encoder | None:
@@ -237,10 +273,17 @@ def _manifest(out: Path, facts: FilmFacts, judged: Judged, encoder: _Encoder | N
     )
 
 
-def _place(avatar: Avatar, out: Path) -> Avatar:
-    """Move a finished package from the work folder to its place; an older one there goes with the work folder."""
+def _place(work: Path, out: Path) -> Avatar:
+    """Move the finished package from the work folder to its place, and remove that folder with an older one there.
+
+    The work folder gets its hidden name first: wherever this is stopped, either the package is still in it and the next
+    walk goes on (``sweep``), or the package has its place and only rubbish is left.
+    """
+    gone = removed_name(work)
+    work.rename(gone)
     if out.exists():
-        shutil.rmtree(old := avatar.path.with_name("replaced"), ignore_errors=True)
+        shutil.rmtree(old := gone / "replaced", ignore_errors=True)
         out.rename(old)
-    avatar.path.rename(out)
+    (gone / out.name).rename(out)
+    clear_removed(work)
     return Avatar.open(out)
