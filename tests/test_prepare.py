@@ -24,7 +24,7 @@ from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8A
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare import Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
-from lipwright.prepare.judge import Judged, judge
+from lipwright.prepare.judge import Judged, judge, most_faces
 from lipwright.prepare.offset import CONFIDENT, estimate_offset
 from lipwright.prepare.problems import clock, stretches
 from lipwright.prepare.sound import Sound, listen, music_frames
@@ -189,6 +189,25 @@ def test_the_speaking_face_is_chosen_or_the_one_asked_for(
 def test_the_other_voice_chooses_the_other_face(couple: tuple[Seen, FloatArray]) -> None:
     judged = judge(couple[0], heard(speech(200, skip=6.1)), (SIDE, 2 * SIDE))
     assert (judged.rects[:, 0] > SIDE).all()
+
+
+def pair_then_one() -> Iterator[UInt8Array]:
+    """Two faces for 20 frames, then another scene with one of them."""
+    for k in range(20):
+        yield np.hstack([at(face(k % 5 / 5), 20, 40, 0.9), face(0.5)])
+    for k in range(20):
+        yield np.hstack([at(face(k % 5 / 5), 60, 0), np.full((SIDE, SIDE, 3), 30, np.uint8)])
+
+
+def test_a_scene_without_the_face_asked_for_is_left_out(tmp_path: Path) -> None:
+    """Whoever is alone in it need not be the second from the left."""
+    seen = seen_in(tmp_path, pair_then_one())
+    assert most_faces(seen) == 2
+    judged = judge(seen, None, (SIDE, 2 * SIDE), 2)
+    assert judged.usable.tolist() == [True] * 20 + [False] * 20
+    (problem,) = found(judged, Kind.NO_FACE)
+    assert problem.sentence() == "0:00.8 - 0:01.6 no face: face 2 from the left is not seen"
+    assert judge(seen, None, (SIDE, 2 * SIDE), 1).usable.all()
 
 
 # --- lips and sound -------------------------------------------------------------------------------------------------
@@ -509,9 +528,24 @@ def test_an_avatar_is_replaced_only_when_asked(made: Made) -> None:
     assert sha_of(out) == before
 
 
-def test_face_zero_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LipwrightError, match="from 1"):
-        prepare(tmp_path / "x.mp4", tmp_path / "x.avatar", face=0)
+@pytest.mark.parametrize("face", [0, 5])
+def test_a_face_that_is_never_followed_is_refused(tmp_path: Path, face: int) -> None:
+    with pytest.raises(LipwrightError, match=f"from 1, from the left, up to 4: there is no face {face}"):
+        prepare(tmp_path / "x.mp4", tmp_path / "x.avatar", face=face)
+
+
+def test_a_face_that_the_film_never_shows_is_told_before_it_listens(short: Made, tmp_path: Path) -> None:
+    out = tmp_path / "me.avatar"
+    steps: list[Progress] = []
+    with pytest.raises(
+        LipwrightError, match="there is no face 2, at most one face at a time: call again with --face 1"
+    ):
+        prepare(short.film, out, face=2, audio_encoder=short.encoder, progress=steps.append)
+    assert {step.step for step in steps} == {"looking at every picture"}
+    assert not out.exists()
+    again: list[Progress] = []
+    prepare(short.film, out, face=1, audio_encoder=short.encoder, progress=again.append)
+    assert again[0].done > 0, "what was seen is not looked at twice"
 
 
 def test_the_command_says_what_was_found(

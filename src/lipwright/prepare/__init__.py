@@ -32,8 +32,8 @@ from lipwright.avatar import (
 from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
 from lipwright.contract import CENTRED, FEATURE, FPS, Alignment, FloatArray
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare.film import Pieces, is_work_folder, walk, write_atomically
-from lipwright.prepare.judge import Judged, judge
+from lipwright.prepare.film import MAX_FACES, Pieces, is_work_folder, walk, write_atomically
+from lipwright.prepare.judge import Judged, judge, most_faces
 from lipwright.prepare.problems import ADVICE, Kind, Problem
 from lipwright.prepare.report import FilmFacts, verdict, write_report
 from lipwright.prepare.sound import Sound, has_sound, listen, write_flac
@@ -149,7 +149,8 @@ def prepare(
         video: any film PyAV opens, of any rate, size and orientation.
         out: ``NAME.avatar``; beside it ``NAME.prepare`` holds the pieces until all is done.
         audio: sound to use instead of the film's own; it begins with the film.
-        face: which face to use where there are several, counted from the left from 1; None: the one that speaks.
+        face: which face to use where there are several, counted from the left from 1; None: the one that speaks. Scenes
+            with fewer faces are left out.
         audio_encoder: ONNX of the encoder for the features; None: the built-in presenter's, if it is there.
         replace: whether an avatar at ``out`` may be replaced.
         progress: called now and then.
@@ -157,10 +158,11 @@ def prepare(
     Raises:
         MediaError: the film or its sound cannot be read, or no frame of it can be used; the report says why.
         AvatarError: ``out`` is there already, or the disk refuses.
+        LipwrightError: the film never shows so many faces.
     """
     video, out = Path(video), Path(out)
-    if face is not None and face < 1:
-        raise LipwrightError(f"faces are counted from 1, from the left: there is no face {face}")
+    if face is not None and not 1 <= face <= MAX_FACES:
+        raise LipwrightError(f"faces are counted from 1, from the left, up to {MAX_FACES}: there is no face {face}")
     sweep(out)
     check_target(out, replace=replace)
     with VideoReader(video) as film:
@@ -171,6 +173,8 @@ def prepare(
     work = work_folder(out)
     pieces = Pieces(work, video)
     seen = walk(video, pieces, lambda done, total: progress(Progress("looking at every picture", done, total)))
+    if face is not None:
+        _check_face(video, face, most_faces(seen))
     frames = len(seen.thumbs)
     template = work / TEMPLATE
     write_atomically(template, lambda part: join([pieces.film(k) for k in range(pieces.done())], part))
@@ -188,6 +192,16 @@ def prepare(
         contents |= _heard(encoder, sound, judged.move, progress)
     Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True)
     return Prepared(_place(work, out), judged.problems, verdict(judged))
+
+
+def _check_face(video: Path, face: int, most: int) -> None:
+    """Raise LipwrightError if a film that shows somebody never shows so many faces; the report tells of nobody."""
+    if 0 < most < face:
+        seen, choice = (f"{most} faces", f"--face 1 to {most}") if most > 1 else ("one face", "--face 1")
+        raise LipwrightError(
+            f"{video}: there is no face {face}, at most {seen} at a time: call again with {choice}, or without --face "
+            "for the one that speaks; nothing is looked at twice"
+        )
 
 
 def _find_encoder(file: Path | None) -> _Encoder | None:
