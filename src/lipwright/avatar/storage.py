@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lipwright.avatar.manifest import check_relative
 from lipwright.digest import sha256
+from lipwright.durable import sync_folder, sync_tree
 from lipwright.errors import AvatarError
 
 MANIFEST = "avatar.json"
@@ -79,6 +80,7 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)
+        sync_tree(draft)
         _take_name(draft, out)
     except OSError as error:
         raise AvatarError(f"cannot write {out}: {error.strerror or error}") from error
@@ -126,6 +128,7 @@ def _take_name(draft: Path, out: Path) -> None:
     """Rename ``draft`` to ``out``; an older ``out`` comes back if that fails."""
     if not out.exists():
         draft.rename(out)
+        sync_folder(out.parent)
         return
     old = draft.with_name(f"{draft.name}.old")
     out.rename(old)
@@ -134,6 +137,7 @@ def _take_name(draft: Path, out: Path) -> None:
     except BaseException:
         old.rename(out)
         raise
+    sync_folder(out.parent)
     shutil.rmtree(old)
 
 

@@ -18,6 +18,7 @@ from lipwright.create.agreement import kept_answer
 from lipwright.create.report import Figures, training_verdict, with_training
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
+from lipwright.durable import take_name
 from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
 from lipwright.export_avatar import export_avatar
 from lipwright.prepare import REPORT, forget_pieces
@@ -195,7 +196,7 @@ def pack_avatar(
     open_pack(avatar, base, width, progress)
     part = out.with_name(f".{out.name}.part")
     shutil.copyfile(training_folder(avatar.path) / _PACK, part)
-    part.replace(out)
+    take_name(part, out)
 
 
 def _read_figures(path: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from lipwright.avatar import (
 )
 from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
 from lipwright.contract import CENTRED, FEATURE, FPS, Alignment, FloatArray
+from lipwright.durable import sync_folder
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare.film import MAX_FACES, Pieces, is_work_folder, walk, write_atomically
 from lipwright.prepare.judge import Judged, judge, most_faces
@@ -299,5 +300,6 @@ def _place(work: Path, out: Path) -> Avatar:
         shutil.rmtree(old := gone / "replaced", ignore_errors=True)
         out.rename(old)
     (gone / out.name).rename(out)
+    sync_folder(out.parent)
     clear_removed(work)
     return Avatar.open(out)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FloatArray, UInt8Array
+from lipwright.durable import take_name
 from lipwright.errors import AvatarError
 from lipwright.face import Face, FaceFinder
 from lipwright.prepare.footage import FilmReader
@@ -205,7 +206,7 @@ class Pieces:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name.
+    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name when it is on the disk.
 
     Raises:
         AvatarError: the disk refuses.
@@ -213,7 +214,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f"part-{path.name}")
     try:
         write(part)
-        part.replace(path)
+        take_name(part, path)
     except OSError as error:
         raise AvatarError(
             f"{path} cannot be written ({error.strerror or error}): free some space or choose another folder, and call "
