@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,11 +22,11 @@ from lipwright import cli
 from lipwright.avatar import Avatar
 from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare import Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
+from lipwright.prepare import ADVICE, Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
 from lipwright.prepare.judge import Judged, judge, most_faces
 from lipwright.prepare.offset import CONFIDENT, estimate_offset
-from lipwright.prepare.problems import clock, stretches
+from lipwright.prepare.problems import clock, covered_by, stretches
 from lipwright.prepare.sound import Sound, listen, music_frames
 from lipwright.prepare.template import encode, join
 from lipwright.quality import psnr
@@ -87,9 +87,9 @@ SCENES = (
 )
 
 
-def faulty_pictures(opening: FloatArray) -> Iterator[UInt8Array]:
-    starts = np.cumsum([0, *(scene.frames for scene in SCENES)])
-    for scene, start in zip(SCENES, starts, strict=False):
+def faulty_pictures(opening: FloatArray, scenes: Sequence[Scene] = SCENES) -> Iterator[UInt8Array]:
+    starts = np.cumsum([0, *(scene.frames for scene in scenes)])
+    for scene, start in zip(scenes, starts, strict=False):
         for k in range(scene.frames):
             picture = face(float(opening[start + k]))
             yield scene.change(picture, k / scene.frames) if scene.change else picture
@@ -385,6 +385,76 @@ def test_the_report_is_a_page_with_pictures(made: Made) -> None:
     assert sheet is not None and sheet.shape[1] == 4 * 320
     # Green frames: every picture of this film is used.
     assert np.abs(sheet[27, 160].astype(int) - (90, 170, 60)).max() < 40
+
+
+#: A film with faults of picture and sound, and the frames in which they are.
+FAULTS = (
+    Scene(60),
+    Scene(30, walked_out, Kind.NO_FACE),
+    Scene(40),
+    Scene(25, handed, Kind.COVERED),
+    Scene(35),
+    Scene(40, lambda picture, time: at(picture, 40, -10, 0.95), Kind.CUT),
+)
+GONE, HIDDEN, LOUD, NEW_SCENE, END = (60, 90), (130, 155), (95, 125), 190, 230
+SHEET_COLOURS = {"green": (90, 170, 60), "orange": (30, 150, 235), "red": (60, 60, 220), "paper": (255, 255, 255)}
+
+
+@pytest.fixture(scope="module")
+def mended(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A film with faults, and sound that is cut off at full scale for a second, as an avatar."""
+    folder = tmp_path_factory.mktemp("mended")
+    samples = speech(END)
+    pictures = faulty_pictures(openings(samples).astype(np.float32), FAULTS)
+    samples[640 * LOUD[0] : 640 * LOUD[1]] *= 20
+    # Matroska, for sound that no codec changes.
+    film = write_film(folder / "faulty.mkv", pictures, samples=np.clip(samples, -1, 1)[:, None])
+    return prepare(film, folder / "me.avatar", audio_encoder=made.encoder)
+
+
+def test_a_film_with_faults_becomes_an_avatar_without_them(mended: Prepared) -> None:
+    avatar = Avatar.open(mended.avatar.path)
+    assert avatar.verify() == [] and len(avatar.rects) == END
+    left_out = covered_by([(p.start, p.stop) for p in mended.problems if p.left_out], END)
+    assert left_out[70:80].all() and left_out[140:146].all() and left_out.sum() < 70
+    assert (avatar.rects[left_out] == -1).all() and (avatar.rects[~left_out] >= 0).all()
+    assert avatar.landmarks is not None and np.isnan(avatar.landmarks[left_out]).all()
+    assert avatar.segments and not any(first < NEW_SCENE < stop for first, stop in avatar.segments)
+    assert not any(first <= gone < stop for first, stop in avatar.segments for gone in (75, 143))
+    assert (NEW_SCENE, END) in avatar.segments
+
+
+def test_every_fault_stands_in_report_and_manifest_with_its_time(mended: Prepared) -> None:
+    times = {kind: [(p.start, p.stop) for p in mended.problems if p.kind is kind] for kind in Kind}
+    for kind, (first, stop) in ((Kind.NO_FACE, GONE), (Kind.COVERED, HIDDEN), (Kind.CLIPPED, LOUD)):
+        assert times[kind], kind
+        assert all(first - 3 <= start < end <= stop + 3 for start, end in times[kind]), (kind, times[kind])
+    assert times[Kind.CUT] == [(NEW_SCENE, NEW_SCENE + 1)] and times[Kind.SHORT] == [(0, END)]
+    page = mended.report.read_text(encoding="utf-8")
+    for problem in mended.problems:
+        assert f"<tr><td>{problem.when}</td><td>{problem.kind}</td><td>{problem.detail}</td>" in page
+        assert ADVICE[problem.kind] in page
+    assert f"<tr><td>0:07.6</td><td>{Kind.CUT}</td>" in page
+    assert mended.avatar.manifest.figures["film_problems"] == [problem.sentence() for problem in mended.problems]
+
+
+def tile_colours(sheet: Path) -> list[str]:
+    """What the border of every picture on a contact sheet says, row by row."""
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    edges = picture[27::266, 160::320].reshape(-1, 1, 3).astype(int)
+    nearest = np.abs(edges - np.array(list(SHEET_COLOURS.values()))).max(2).argmin(1)
+    return [list(SHEET_COLOURS)[k] for k in nearest]
+
+
+def test_the_contact_sheet_shows_what_is_left_out_in_red_and_what_is_used_all_the_same_in_orange(
+    mended: Prepared,
+) -> None:
+    colours = tile_colours(mended.avatar.path / "contact_sheet.jpg")
+    assert colours.count("red") == sum(problem.left_out for problem in mended.problems) >= 2
+    assert colours.count("orange") == 1, "the new scene; nothing can be seen of sound that is cut off"
+    assert colours.index("red") < colours.index("orange")
+    assert colours.count("green") >= 7
 
 
 @pytest.mark.parametrize("last", [1, 2, 3])
