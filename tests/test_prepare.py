@@ -295,6 +295,19 @@ def test_music_is_told_from_speech_noise_and_silence() -> None:
     assert music[6 * FPS :].mean() > 0.7
 
 
+def test_music_behind_the_voice_is_told_with_its_time(couple: tuple[Seen, FloatArray]) -> None:
+    """Held tones from 3 s to the end of 8, which nothing but the pauses gives away: they are 12 dB below the voice."""
+    seen, samples = couple
+    behind = samples.copy()
+    behind[3 * SAMPLE_RATE :] += chords(5)
+    (problem,) = found(judge(seen, heard(behind), (SIDE, 2 * SIDE), 1), Kind.MUSIC)
+    # Four seconds are judged together: one of them may be clean.
+    assert 2 * FPS <= problem.start <= 4 * FPS and problem.stop == 8 * FPS
+    assert not problem.left_out
+    assert "0:08.0 music: tones go on where the voice pauses" in problem.sentence()
+    assert not found(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), Kind.MUSIC)
+
+
 def test_a_voice_over_still_lips_is_somebody_elses(still: Seen, couple: tuple[Seen, FloatArray]) -> None:
     (problem,) = found(judge(still, heard(speech(150, skip=1)), (SIDE, SIDE)), Kind.OTHER_VOICE)
     assert problem.stop - problem.start > 2 * FPS
