@@ -33,6 +33,7 @@ from lipwright.quality import psnr
 from lipwright.video import VideoReader
 from media import counter_picture, read_counter, write_film, write_sound
 from talking import GREY, SIDE, at, face, openings, speech, turned, with_hand
+from tools.film_score import STRETCH_HEAD, Film, shift_errors, stretch_row
 
 Change = Callable[[UInt8Array, float], UInt8Array]
 
@@ -246,6 +247,19 @@ def test_sound_that_has_nothing_to_do_with_the_lips_is_left_alone(couple: tuple[
 def test_too_few_frames_give_no_estimate(couple: tuple[Seen, FloatArray]) -> None:
     offset = estimate_offset(left_landmarks(couple[0])[:100], couple[1][:64_000])
     assert np.isnan(offset.frames) and not offset.sure
+
+
+def test_the_score_has_a_row_for_each_stretch(couple: tuple[Seen, FloatArray]) -> None:
+    seen, samples = couple
+    film = Film(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), heard(samples))
+    errors = shift_errors(film, 0)
+    cells = stretch_row("couple", film, 0, errors).strip("| ").split(" | ")
+    heads = STRETCH_HEAD.splitlines()[0].strip("| ").split(" | ")
+    assert len(cells) == len(heads) and heads[-1] == "error at +6"
+    assert cells[:3] == ["couple", "the presenter", "0"]
+    assert float(cells[4]) == pytest.approx(estimate_offset(film.judged.landmarks, samples).confidence, abs=0.01)
+    assert [float(cell) for cell in cells[5:]] == pytest.approx(errors.tolist(), abs=0.01)
+    assert np.abs(errors).max() <= 1
 
 
 # --- the sound's faults ---------------------------------------------------------------------------------------------
