@@ -21,10 +21,11 @@ import pytest
 from avatars import Parts, make_avatar
 from command import Command
 from lipwright.avatar import Consent, consent_standing
+from lipwright.avatar.storage import remove_folder
 from lipwright.create import Agreed, training_folder
 from lipwright.create import create as create_avatar
 from lipwright.create.agreement import kept_answer, settle
-from lipwright.create.fit import _remove_pieces, _signed, training_begun
+from lipwright.create.fit import _signed, training_begun
 from lipwright.errors import AvatarError, MediaError
 from media import write_film
 
@@ -102,7 +103,7 @@ def test_the_pieces_of_a_finished_training_go_at_once(tmp_path: Path) -> None:
     folder = training_folder(tmp_path / "me.avatar")
     (folder / "run").mkdir(parents=True)
     assert training_begun(tmp_path / "me.avatar")
-    _remove_pieces(folder)
+    remove_folder(folder)
     assert list(tmp_path.iterdir()) == []
 
 

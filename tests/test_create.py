@@ -44,7 +44,8 @@ from lipwright.create.fit import _exported
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.prepare import prepare
+from lipwright.prepare import prepare, work_folder
+from lipwright.prepare.film import Pieces
 from lipwright.render import Renderer, render
 from lipwright.training.base import is_whole
 from lipwright.training.loop import Phase
@@ -92,6 +93,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lipwright.create.measure.SILENT_FRAMES", 6)
 
 
+def leave_pieces(out: Path, film: Path) -> None:
+    """As a `prepare` that was to replace the avatar, and one that was stopped while it cleared up, leave them."""
+    Pieces(work_folder(out), film)
+    for folder in (work_folder(out), training_folder(out)):
+        (left := folder.with_name(f".{folder.name}.done")).mkdir()
+        (left / "piece-00000.mp4").touch()
+
+
 @dataclass(frozen=True)
 class Made:
     film: Path
@@ -121,6 +130,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patched:
         small.__wrapped__(patched)  # type: ignore[attr-defined]
         prepare(film, out, audio_encoder=tiny_encoder(folder / "encoder.onnx"))
+        leave_pieces(out, film)
         run = training_folder(out) / "run"
         run.mkdir(parents=True)
         TINY.save(run / PLAN)
@@ -145,7 +155,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 def test_the_avatar_is_whole_and_speaks(made: Made) -> None:
     avatar = Avatar.open(made.out)
     assert avatar.verify() == [] and avatar.missing() == []
-    assert not training_folder(made.out).exists()
+    assert {path.name for path in made.out.parent.iterdir()} == {"me.mp4", "me.avatar", "encoder.onnx"}
     frames = [frame for _, frame in zip(range(5), render(avatar, SPEECH), strict=False)]
     assert len(frames) == 5 and frames[0].image.shape == (400, 400, 3)
     record = avatar.manifest.models.generator
@@ -220,8 +230,12 @@ def test_a_network_that_cannot_be_rounded_is_stored_in_full(made: Made, monkeypa
 
 
 def test_a_finished_avatar_is_kept(made: Made) -> None:
+    beside = set(made.out.parent.iterdir())
+    (rubbish := made.out.with_name(".me.training.done")).mkdir()
+    (rubbish / "pack.npz").touch()
     with pytest.raises(AvatarError, match="--force"):
         create(made.film, made.out)
+    assert set(made.out.parent.iterdir()) == beside
     assert Avatar.open(made.out).generator is not None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,17 +22,18 @@ from lipwright import cli
 from lipwright.avatar import Avatar
 from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare import Kind, Prepared, Problem, Progress, prepare, work_folder
+from lipwright.prepare import ADVICE, Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
-from lipwright.prepare.judge import Judged, judge
+from lipwright.prepare.judge import Judged, judge, most_faces
 from lipwright.prepare.offset import CONFIDENT, estimate_offset
-from lipwright.prepare.problems import clock, stretches
+from lipwright.prepare.problems import clock, covered_by, stretches
 from lipwright.prepare.sound import Sound, listen, music_frames
 from lipwright.prepare.template import encode, join
 from lipwright.quality import psnr
 from lipwright.video import VideoReader
 from media import counter_picture, read_counter, write_film, write_sound
 from talking import GREY, SIDE, at, face, openings, speech, turned, with_hand
+from tools.film_score import STRETCH_HEAD, Film, shift_errors, stretch_row
 
 Change = Callable[[UInt8Array, float], UInt8Array]
 
@@ -86,9 +88,9 @@ SCENES = (
 )
 
 
-def faulty_pictures(opening: FloatArray) -> Iterator[UInt8Array]:
-    starts = np.cumsum([0, *(scene.frames for scene in SCENES)])
-    for scene, start in zip(SCENES, starts, strict=False):
+def faulty_pictures(opening: FloatArray, scenes: Sequence[Scene] = SCENES) -> Iterator[UInt8Array]:
+    starts = np.cumsum([0, *(scene.frames for scene in scenes)])
+    for scene, start in zip(scenes, starts, strict=False):
         for k in range(scene.frames):
             picture = face(float(opening[start + k]))
             yield scene.change(picture, k / scene.frames) if scene.change else picture
@@ -190,6 +192,25 @@ def test_the_other_voice_chooses_the_other_face(couple: tuple[Seen, FloatArray])
     assert (judged.rects[:, 0] > SIDE).all()
 
 
+def pair_then_one() -> Iterator[UInt8Array]:
+    """Two faces for 20 frames, then another scene with one of them."""
+    for k in range(20):
+        yield np.hstack([at(face(k % 5 / 5), 20, 40, 0.9), face(0.5)])
+    for k in range(20):
+        yield np.hstack([at(face(k % 5 / 5), 60, 0), np.full((SIDE, SIDE, 3), 30, np.uint8)])
+
+
+def test_a_scene_without_the_face_asked_for_is_left_out(tmp_path: Path) -> None:
+    """Whoever is alone in it need not be the second from the left."""
+    seen = seen_in(tmp_path, pair_then_one())
+    assert most_faces(seen) == 2
+    judged = judge(seen, None, (SIDE, 2 * SIDE), 2)
+    assert judged.usable.tolist() == [True] * 20 + [False] * 20
+    (problem,) = found(judged, Kind.NO_FACE)
+    assert problem.sentence() == "0:00.8 - 0:01.6 no face: face 2 from the left is not seen"
+    assert judge(seen, None, (SIDE, 2 * SIDE), 1).usable.all()
+
+
 # --- lips and sound -------------------------------------------------------------------------------------------------
 def left_landmarks(seen: Seen) -> FloatArray:
     left = seen.landmarks[:, :, 0].mean(1) < SIDE
@@ -226,6 +247,19 @@ def test_sound_that_has_nothing_to_do_with_the_lips_is_left_alone(couple: tuple[
 def test_too_few_frames_give_no_estimate(couple: tuple[Seen, FloatArray]) -> None:
     offset = estimate_offset(left_landmarks(couple[0])[:100], couple[1][:64_000])
     assert np.isnan(offset.frames) and not offset.sure
+
+
+def test_the_score_has_a_row_for_each_stretch(couple: tuple[Seen, FloatArray]) -> None:
+    seen, samples = couple
+    film = Film(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), heard(samples))
+    errors = shift_errors(film, 0)
+    cells = stretch_row("couple", film, 0, errors).strip("| ").split(" | ")
+    heads = STRETCH_HEAD.splitlines()[0].strip("| ").split(" | ")
+    assert len(cells) == len(heads) and heads[-1] == "error at +6"
+    assert cells[:3] == ["couple", "the presenter", "0"]
+    assert float(cells[4]) == pytest.approx(estimate_offset(film.judged.landmarks, samples).confidence, abs=0.01)
+    assert [float(cell) for cell in cells[5:]] == pytest.approx(errors.tolist(), abs=0.01)
+    assert np.abs(errors).max() <= 1
 
 
 # --- the sound's faults ---------------------------------------------------------------------------------------------
@@ -273,6 +307,19 @@ def test_music_is_told_from_speech_noise_and_silence() -> None:
     music = music_frames(behind)
     assert not music[: 2 * FPS].any()
     assert music[6 * FPS :].mean() > 0.7
+
+
+def test_music_behind_the_voice_is_told_with_its_time(couple: tuple[Seen, FloatArray]) -> None:
+    """Held tones from 3 s to the end of 8, which nothing but the pauses gives away: they are 12 dB below the voice."""
+    seen, samples = couple
+    behind = samples.copy()
+    behind[3 * SAMPLE_RATE :] += chords(5)
+    (problem,) = found(judge(seen, heard(behind), (SIDE, 2 * SIDE), 1), Kind.MUSIC)
+    # Four seconds are judged together: one of them may be clean.
+    assert 2 * FPS <= problem.start <= 4 * FPS and problem.stop == 8 * FPS
+    assert not problem.left_out
+    assert "0:08.0 music: tones go on where the voice pauses" in problem.sentence()
+    assert not found(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), Kind.MUSIC)
 
 
 def test_a_voice_over_still_lips_is_somebody_elses(still: Seen, couple: tuple[Seen, FloatArray]) -> None:
@@ -367,6 +414,76 @@ def test_the_report_is_a_page_with_pictures(made: Made) -> None:
     assert np.abs(sheet[27, 160].astype(int) - (90, 170, 60)).max() < 40
 
 
+#: A film with faults of picture and sound, and the frames in which they are.
+FAULTS = (
+    Scene(60),
+    Scene(30, walked_out, Kind.NO_FACE),
+    Scene(40),
+    Scene(25, handed, Kind.COVERED),
+    Scene(35),
+    Scene(40, lambda picture, time: at(picture, 40, -10, 0.95), Kind.CUT),
+)
+GONE, HIDDEN, LOUD, NEW_SCENE, END = (60, 90), (130, 155), (95, 125), 190, 230
+SHEET_COLOURS = {"green": (90, 170, 60), "orange": (30, 150, 235), "red": (60, 60, 220), "paper": (255, 255, 255)}
+
+
+@pytest.fixture(scope="module")
+def mended(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A film with faults, and sound that is cut off at full scale for a second, as an avatar."""
+    folder = tmp_path_factory.mktemp("mended")
+    samples = speech(END)
+    pictures = faulty_pictures(openings(samples).astype(np.float32), FAULTS)
+    samples[640 * LOUD[0] : 640 * LOUD[1]] *= 20
+    # Matroska, for sound that no codec changes.
+    film = write_film(folder / "faulty.mkv", pictures, samples=np.clip(samples, -1, 1)[:, None])
+    return prepare(film, folder / "me.avatar", audio_encoder=made.encoder)
+
+
+def test_a_film_with_faults_becomes_an_avatar_without_them(mended: Prepared) -> None:
+    avatar = Avatar.open(mended.avatar.path)
+    assert avatar.verify() == [] and len(avatar.rects) == END
+    left_out = covered_by([(p.start, p.stop) for p in mended.problems if p.left_out], END)
+    assert left_out[70:80].all() and left_out[140:146].all() and left_out.sum() < 70
+    assert (avatar.rects[left_out] == -1).all() and (avatar.rects[~left_out] >= 0).all()
+    assert avatar.landmarks is not None and np.isnan(avatar.landmarks[left_out]).all()
+    assert avatar.segments and not any(first < NEW_SCENE < stop for first, stop in avatar.segments)
+    assert not any(first <= gone < stop for first, stop in avatar.segments for gone in (75, 143))
+    assert (NEW_SCENE, END) in avatar.segments
+
+
+def test_every_fault_stands_in_report_and_manifest_with_its_time(mended: Prepared) -> None:
+    times = {kind: [(p.start, p.stop) for p in mended.problems if p.kind is kind] for kind in Kind}
+    for kind, (first, stop) in ((Kind.NO_FACE, GONE), (Kind.COVERED, HIDDEN), (Kind.CLIPPED, LOUD)):
+        assert times[kind], kind
+        assert all(first - 3 <= start < end <= stop + 3 for start, end in times[kind]), (kind, times[kind])
+    assert times[Kind.CUT] == [(NEW_SCENE, NEW_SCENE + 1)] and times[Kind.SHORT] == [(0, END)]
+    page = mended.report.read_text(encoding="utf-8")
+    for problem in mended.problems:
+        assert f"<tr><td>{problem.when}</td><td>{problem.kind}</td><td>{problem.detail}</td>" in page
+        assert ADVICE[problem.kind] in page
+    assert f"<tr><td>0:07.6</td><td>{Kind.CUT}</td>" in page
+    assert mended.avatar.manifest.figures["film_problems"] == [problem.sentence() for problem in mended.problems]
+
+
+def tile_colours(sheet: Path) -> list[str]:
+    """What the border of every picture on a contact sheet says, row by row."""
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    edges = picture[27::266, 160::320].reshape(-1, 1, 3).astype(int)
+    nearest = np.abs(edges - np.array(list(SHEET_COLOURS.values()))).max(2).argmin(1)
+    return [list(SHEET_COLOURS)[k] for k in nearest]
+
+
+def test_the_contact_sheet_shows_what_is_left_out_in_red_and_what_is_used_all_the_same_in_orange(
+    mended: Prepared,
+) -> None:
+    colours = tile_colours(mended.avatar.path / "contact_sheet.jpg")
+    assert colours.count("red") == sum(problem.left_out for problem in mended.problems) >= 2
+    assert colours.count("orange") == 1, "the new scene; nothing can be seen of sound that is cut off"
+    assert colours.index("red") < colours.index("orange")
+    assert colours.count("green") >= 7
+
+
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_pieces_join_to_a_film_of_exactly_25_a_second(tmp_path: Path, last: int) -> None:
     """Odd sizes stay odd, and a last piece too short to have its own decoding delay changes nothing."""
@@ -403,12 +520,64 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(made: Made, tmp_path
     codes = []
     while not out.exists():
         codes.append(subprocess.run(command, capture_output=True, timeout=300).returncode)
-        # Two renames a life are enough for every step but the last, which needs three.
-        command[3] = "2" if len(codes) < 4 else "5"
+        # Two renames a life are enough for every step but the last: the fifth life ends before its avatar is placed.
+        command[3] = "2" if len(codes) < 4 else "4" if len(codes) == 4 else "6"
+        if len(codes) == 5:
+            assert [path.name for path in tmp_path.iterdir()] == [".me.prepare.done"]
         assert len(codes) < 8
-    assert len(codes) >= 4 and set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) == 6 and set(codes[:-1]) == {-signal.SIGKILL}
     assert sha_of(out) == sha_of(made.prepared.avatar.path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["me.avatar"]
+
+
+@pytest.fixture(scope="module")
+def short(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """1.2 s without sound."""
+    folder = tmp_path_factory.mktemp("short")
+    film = write_film(folder / "short.mp4", talking_pictures(30))
+    return Made(film, made.encoder, prepare(film, folder / "me.avatar", audio_encoder=made.encoder), [])
+
+
+def leave_rubbish(out: Path) -> None:
+    """As a removal of the pieces leaves it that was stopped: what says whose they are may be gone first."""
+    (left := out.parent / ".me.prepare.done").mkdir()
+    (left / "piece-00000.mp4").touch()
+
+
+def leave_pieces(out: Path, film: Path) -> None:
+    """As a walk leaves them that was to replace an avatar and was stopped."""
+    walk(film, Pieces(work_folder(out), film), lambda done, total: None)
+
+
+@pytest.mark.parametrize("left", ["rubbish", "pieces", "both"])
+def test_what_a_stopped_walk_left_beside_a_whole_avatar_goes(short: Made, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "me.avatar"
+    shutil.copytree(short.prepared.avatar.path, out)
+    if left != "pieces":
+        leave_rubbish(out)
+    if left != "rubbish":
+        leave_pieces(out, short.film)
+    with pytest.raises(AvatarError, match="--force"):
+        prepare(short.film, out, audio_encoder=short.encoder)
+    # The pieces are half of a new avatar, to go on with; nothing can be made of the rubbish.
+    kept = [] if left == "rubbish" else ["me.prepare"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["me.avatar", *kept]
+    steps: list[Progress] = []
+    prepare(short.film, out, audio_encoder=short.encoder, replace=True, progress=steps.append)
+    assert (steps[0].done > 0) == bool(kept)
+    assert sha_of(out) == sha_of(short.prepared.avatar.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.avatar"]
+
+
+def test_only_pieces_are_forgotten(short: Made, tmp_path: Path) -> None:
+    out = tmp_path / "me.avatar"
+    forget_pieces(out)
+    leave_pieces(out, short.film)
+    forget_pieces(out)
+    assert list(tmp_path.iterdir()) == []
+    (mine := work_folder(out)).mkdir()
+    forget_pieces(out)
+    assert mine.is_dir()
 
 
 def test_the_pieces_of_another_film_are_not_taken(tmp_path: Path) -> None:
@@ -456,9 +625,24 @@ def test_an_avatar_is_replaced_only_when_asked(made: Made) -> None:
     assert sha_of(out) == before
 
 
-def test_face_zero_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LipwrightError, match="from 1"):
-        prepare(tmp_path / "x.mp4", tmp_path / "x.avatar", face=0)
+@pytest.mark.parametrize("face", [0, 5])
+def test_a_face_that_is_never_followed_is_refused(tmp_path: Path, face: int) -> None:
+    with pytest.raises(LipwrightError, match=f"from 1, from the left, up to 4: there is no face {face}"):
+        prepare(tmp_path / "x.mp4", tmp_path / "x.avatar", face=face)
+
+
+def test_a_face_that_the_film_never_shows_is_told_before_it_listens(short: Made, tmp_path: Path) -> None:
+    out = tmp_path / "me.avatar"
+    steps: list[Progress] = []
+    with pytest.raises(
+        LipwrightError, match="there is no face 2, at most one face at a time: call again with --face 1"
+    ):
+        prepare(short.film, out, face=2, audio_encoder=short.encoder, progress=steps.append)
+    assert {step.step for step in steps} == {"looking at every picture"}
+    assert not out.exists()
+    again: list[Progress] = []
+    prepare(short.film, out, face=1, audio_encoder=short.encoder, progress=again.append)
+    assert again[0].done > 0, "what was seen is not looked at twice"
 
 
 def test_the_command_says_what_was_found(

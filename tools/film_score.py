@@ -39,8 +39,15 @@ IN_SYNC = ("presenter_v0", "presenter_v0_paired")
 #: Stretches of 10 s, as film and first frame: all of the real recordings, and seven of the presenter.
 STRETCHES = [("ls_demo1", 0), ("ls_demo2", 0), ("ls_demo2", 250), *(("presenter_v0", 200 * k) for k in range(7))]
 STRETCH = 10 * FPS
+#: Films of real people. Nobody knows to a fraction of a frame how their sound lies.
+REAL = ("ls_demo1", "ls_demo2")
 #: Frames by which each stretch's sound is moved.
 SHIFTS = (-6, -3, 3, 6)
+#: Of ``stretch_row``, as a table of Markdown.
+STRETCH_HEAD = (
+    f"| film | of | from, s | apart | confidence | {' | '.join(f'error at {shift:+d}' for shift in SHIFTS)} |\n"
+    f"|{'---|' * (5 + len(SHIFTS))}"
+)
 #: What is aimed at: landmark error and IoU, trembling of a still head in pixels, frames of offset, stretches of ten.
 MOST_ERROR, LEAST_IOU, MOST_TREMBLE, MOST_OFFSET, LEAST_STRETCHES = 3.0, 0.9, 0.5, 0.5, 9
 #: A still head: so many copies of one picture under a sensor's noise (grey levels) and a lamp's flicker.
@@ -72,10 +79,23 @@ def moved_offset(landmarks: FloatArray, samples: FloatArray, late: int = 0) -> O
 
 def shift_errors(film: Film, first: int) -> DoubleArray:
     """[len(SHIFTS)] frames by which known shifts of the stretch that begins at ``first`` are measured wrongly."""
-    marks = film.judged.landmarks[first : first + STRETCH]
-    samples = film.sound.samples[first * SAMPLES_PER_FRAME : (first + len(marks)) * SAMPLES_PER_FRAME]
+    marks, samples = _stretch(film, first)
     original = moved_offset(marks, samples).frames
     return np.array([moved_offset(marks, samples, late).frames + late - original for late in SHIFTS])
+
+
+def stretch_row(name: str, film: Film, first: int, errors: DoubleArray) -> str:
+    """What ``STRETCH_HEAD`` names, in frames: where, how far apart as it is, how sure, and ``shift_errors``."""
+    offset = moved_offset(*_stretch(film, first))
+    kind = "a real person" if name in REAL else "the presenter"
+    figures = [f"{offset.frames:+.2f}", f"{offset.confidence:.2f}", *(f"{error:+.2f}" for error in errors)]
+    return f"| {name} | {kind} | {first / FPS:.0f} | {' | '.join(figures)} |"
+
+
+def _stretch(film: Film, first: int) -> tuple[FloatArray, FloatArray]:
+    """Landmarks and sound of the stretch that begins at ``first``."""
+    marks = film.judged.landmarks[first : first + STRETCH]
+    return marks, film.sound.samples[first * SAMPLES_PER_FRAME : (first + len(marks)) * SAMPLES_PER_FRAME]
 
 
 def tremble(picture: UInt8Array) -> float:
@@ -117,6 +137,9 @@ def score(folder: Path, work: Path) -> None:
     with VideoReader(folder / f"{IN_SYNC[0]}.mp4") as film:
         _told("a still head's rect trembles by, px", tremble(next(iter(film))), MOST_TREMBLE, most=True)
     errors = np.stack([shift_errors(films[name], first) for name, first in STRETCHES])
+    print(STRETCH_HEAD)
+    for (name, first), wrong in zip(STRETCHES, errors, strict=True):
+        print(stretch_row(name, films[name], first, wrong))
     print(f"known shifts measured within a frame: {int((np.abs(errors) <= 1).sum())} of {errors.size}")
     good = int((np.abs(errors) <= 1).all(axis=1).sum())
     _told("stretches of ten on which all of them are", good, LEAST_STRETCHES, most=False)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lipwright.avatar.manifest import check_relative
 from lipwright.digest import sha256
+from lipwright.durable import sync_folder, sync_tree
 from lipwright.errors import AvatarError
 
 MANIFEST = "avatar.json"
@@ -79,11 +80,37 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)
+        sync_tree(draft)
         _take_name(draft, out)
     except OSError as error:
         raise AvatarError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def removed_name(folder: Path) -> Path:
+    """What ``folder`` is called while it is removed: a hidden name, as half of a folder would be taken for a whole."""
+    return folder.with_name(f".{folder.name}.done")
+
+
+def clear_removed(folder: Path) -> None:
+    """Remove what is left of a removal of ``folder`` that was stopped."""
+    shutil.rmtree(removed_name(folder), ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove ``folder``, if it is there, and what is left of an earlier removal.
+
+    Raises:
+        AvatarError: the disk refuses to give it another name.
+    """
+    clear_removed(folder)
+    if folder.exists():
+        try:
+            folder.rename(removed_name(folder))
+        except OSError as error:
+            raise AvatarError(f"{folder} cannot be removed: {error.strerror or error}") from error
+        clear_removed(folder)
 
 
 def check_target(out: Path, *, replace: bool) -> None:
@@ -101,6 +128,7 @@ def _take_name(draft: Path, out: Path) -> None:
     """Rename ``draft`` to ``out``; an older ``out`` comes back if that fails."""
     if not out.exists():
         draft.rename(out)
+        sync_folder(out.parent)
         return
     old = draft.with_name(f"{draft.name}.old")
     out.rename(old)
@@ -109,6 +137,7 @@ def _take_name(draft: Path, out: Path) -> None:
     except BaseException:
         old.rename(out)
         raise
+    sync_folder(out.parent)
     shutil.rmtree(old)
 
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from lipwright.avatar import Avatar, ModelRecord, sign_consent
 from lipwright.avatar.package import WEIGHTS
+from lipwright.avatar.storage import remove_folder
 from lipwright.create.agreement import kept_answer
 from lipwright.create.report import Figures, training_verdict, with_training
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
+from lipwright.durable import take_name
 from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
 from lipwright.export_avatar import export_avatar
-from lipwright.prepare import REPORT
+from lipwright.prepare import REPORT, forget_pieces
 from lipwright.render import Networks
 
 if TYPE_CHECKING:
@@ -122,7 +124,8 @@ def train_avatar(
     finished = _signed(_with_report(speaking, figures, done, folder / SHEET), identity)
     progress(Step("checking every file", 0, None))
     _check_files(finished)
-    _remove_pieces(training_folder(avatar.path))
+    forget_pieces(avatar.path)
+    remove_folder(training_folder(avatar.path))
     return Trained(finished, training_verdict(figures, done), figures, done)
 
 
@@ -142,14 +145,6 @@ def _check_files(avatar: Avatar) -> None:
             f"{avatar.path} is not right: {wrong[0]} (and {len(wrong) - 1} more): remove it and "
             f"{training_folder(avatar.path)}, and make it again"
         )
-
-
-def _remove_pieces(folder: Path) -> None:
-    """Remove the folder of a finished training; under another name, for half of one would be taken for one to go on."""
-    done = folder.with_name(f".{folder.name}.done")
-    shutil.rmtree(done, ignore_errors=True)
-    folder.replace(done)
-    shutil.rmtree(done, ignore_errors=True)
 
 
 def training_begun(avatar: Path) -> bool:
@@ -206,7 +201,7 @@ def pack_avatar(
     open_pack(avatar, base, width, progress)
     part = out.with_name(f".{out.name}.part")
     shutil.copyfile(training_folder(avatar.path) / _PACK, part)
-    part.replace(out)
+    take_name(part, out)
 
 
 def _read_figures(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipwright.avatar import Avatar
-from lipwright.avatar.storage import MANIFEST, check_target
+from lipwright.avatar.storage import MANIFEST, check_target, clear_removed
 from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
 from lipwright.create.encoder import as_onnx
@@ -27,7 +27,7 @@ from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
 from lipwright.errors import AvatarError, LipwrightError
-from lipwright.prepare import REPORT, prepare
+from lipwright.prepare import REPORT, prepare, sweep
 from lipwright.prepare.sound import check_sound
 from lipwright.video import VideoReader
 
@@ -116,6 +116,8 @@ def create(
         check_sound(audio)
     if audio_encoder is not None and base is not None:
         raise LipwrightError("a base hears with its own audio encoder: leave --audio-encoder or --base away")
+    sweep(out)
+    clear_removed(training_folder(out))
     job = Job.of(video, audio, face, audio_encoder, alignment)
     begun = _goes_on(out, video, job)
     if not begun:

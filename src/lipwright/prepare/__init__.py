@@ -30,11 +30,12 @@ from lipwright.avatar import (
     builtin_avatar,
 )
 from lipwright.avatar.importers import AVE_LICENCE, UNKNOWN
-from lipwright.avatar.storage import Content, check_target
+from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
 from lipwright.contract import AVE, CENTRED, FEATURE, FPS, Alignment, FloatArray
+from lipwright.durable import sync_folder
 from lipwright.errors import AvatarError, LipwrightError, MediaError
-from lipwright.prepare.film import Pieces, walk, write_atomically
-from lipwright.prepare.judge import Judged, judge
+from lipwright.prepare.film import MAX_FACES, Pieces, is_work_folder, walk, write_atomically
+from lipwright.prepare.judge import Judged, judge, most_faces
 from lipwright.prepare.problems import ADVICE, Kind, Problem
 from lipwright.prepare.report import FilmFacts, verdict, write_report
 from lipwright.prepare.sound import Sound, check_sound, has_sound, listen, write_flac
@@ -42,7 +43,20 @@ from lipwright.prepare.template import join
 from lipwright.runtimes import open_runtime
 from lipwright.video import VideoReader
 
-__all__ = ["ADVICE", "REPORT", "SHEET", "SOUND", "Kind", "Prepared", "Problem", "Progress", "prepare", "work_folder"]
+__all__ = [
+    "ADVICE",
+    "REPORT",
+    "SHEET",
+    "SOUND",
+    "Kind",
+    "Prepared",
+    "Problem",
+    "Progress",
+    "forget_pieces",
+    "prepare",
+    "sweep",
+    "work_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +110,29 @@ def work_folder(out: Path) -> Path:
     return out.with_suffix(".prepare")
 
 
+def sweep(out: Path) -> None:
+    """Clear up after a walk to ``out`` that was stopped at its very end.
+
+    If its avatar had not got its place yet, its pieces get theirs back, for the next walk to go on with.
+    """
+    work = work_folder(out)
+    left = removed_name(work)
+    if (left / out.name).is_dir() and not work.exists():
+        left.rename(work)
+    clear_removed(work)
+
+
+def forget_pieces(out: Path) -> None:
+    """Remove the pieces of ``out`` that a stopped walk has left: it is finished otherwise. Other files stay.
+
+    Raises:
+        AvatarError: the disk refuses.
+    """
+    work = work_folder(out)
+    if is_work_folder(work):
+        remove_folder(work)
+
+
 def prepare(
     video: Path,
     out: Path,
@@ -115,7 +152,8 @@ def prepare(
         video: any film PyAV opens, of any rate, size and orientation.
         out: ``NAME.avatar``; beside it ``NAME.prepare`` holds the pieces until all is done.
         audio: sound to use instead of the film's own; it begins with the film.
-        face: which face to use where there are several, counted from the left from 1; None: the one that speaks.
+        face: which face to use where there are several, counted from the left from 1; None: the one that speaks. Scenes
+            with fewer faces are left out.
         audio_encoder: ONNX of the encoder for the features; None: the built-in presenter's, if it is there.
         alignment: which mel columns ``audio_encoder`` was trained to hear.
         replace: whether an avatar at ``out`` may be replaced.
@@ -124,10 +162,12 @@ def prepare(
     Raises:
         MediaError: the film or its sound cannot be read, or no frame of it can be used; the report says why.
         AvatarError: ``out`` is there already, or the disk refuses.
+        LipwrightError: the film never shows so many faces.
     """
     video, out = Path(video), Path(out)
-    if face is not None and face < 1:
-        raise LipwrightError(f"faces are counted from 1, from the left: there is no face {face}")
+    if face is not None and not 1 <= face <= MAX_FACES:
+        raise LipwrightError(f"faces are counted from 1, from the left, up to {MAX_FACES}: there is no face {face}")
+    sweep(out)
     check_target(out, replace=replace)
     with VideoReader(video) as film:
         rate = float(film.fps)
@@ -137,6 +177,8 @@ def prepare(
     work = work_folder(out)
     pieces = Pieces(work, video)
     seen = walk(video, pieces, lambda done, total: progress(Progress("looking at every picture", done, total)))
+    if face is not None:
+        _check_face(video, face, most_faces(seen))
     frames = len(seen.thumbs)
     template = work / TEMPLATE
     write_atomically(template, lambda part: join([pieces.film(k) for k in range(pieces.done())], part))
@@ -152,9 +194,18 @@ def prepare(
     contents = _contents(work, template, judged, sound)
     if encoder is not None:
         contents |= _heard(encoder, sound, judged.move, progress)
-    avatar = _place(Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True), out)
-    shutil.rmtree(work)
-    return Prepared(avatar, judged.problems, verdict(judged))
+    Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True)
+    return Prepared(_place(work, out), judged.problems, verdict(judged))
+
+
+def _check_face(video: Path, face: int, most: int) -> None:
+    """Raise LipwrightError if a film that shows somebody never shows so many faces; the report tells of nobody."""
+    if 0 < most < face:
+        seen, choice = (f"{most} faces", f"--face 1 to {most}") if most > 1 else ("one face", "--face 1")
+        raise LipwrightError(
+            f"{video}: there is no face {face}, at most {seen} at a time: call again with {choice}, or without --face "
+            "for the one that speaks; nothing is looked at twice"
+        )
 
 
 def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
@@ -242,10 +293,18 @@ def _manifest(out: Path, facts: FilmFacts, judged: Judged, encoder: _Encoder | N
     )
 
 
-def _place(avatar: Avatar, out: Path) -> Avatar:
-    """Move a finished package from the work folder to its place; an older one there goes with the work folder."""
+def _place(work: Path, out: Path) -> Avatar:
+    """Move the finished package from the work folder to its place, and remove that folder with an older one there.
+
+    The work folder gets its hidden name first: wherever this is stopped, either the package is still in it and the next
+    walk goes on (``sweep``), or the package has its place and only rubbish is left.
+    """
+    gone = removed_name(work)
+    work.rename(gone)
     if out.exists():
-        shutil.rmtree(old := avatar.path.with_name("replaced"), ignore_errors=True)
+        shutil.rmtree(old := gone / "replaced", ignore_errors=True)
         out.rename(old)
-    avatar.path.rename(out)
+    (gone / out.name).rename(out)
+    sync_folder(out.parent)
+    clear_removed(work)
     return Avatar.open(out)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FloatArray, UInt8Array
+from lipwright.durable import take_name
 from lipwright.errors import AvatarError
 from lipwright.face import Face, FaceFinder
 from lipwright.prepare.footage import FilmReader
@@ -38,6 +39,8 @@ JUMP = 8.0
 SAME_PLACE = 0.5
 #: Counted up when what a piece holds changes: pieces of another version are made anew.
 VERSION = 2
+#: Says in a work folder which film its pieces are of.
+_NOTE = "job.json"
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ def _centre(face: Face) -> tuple[float, float]:
     return (x1 + x2) / 2, (y1 + y2) / 2
 
 
+def is_work_folder(folder: Path) -> bool:
+    """Whether ``Pieces`` wrote there before, and nobody else."""
+    return (folder / _NOTE).is_file()
+
+
 class Pieces:
     """The folder in which the walk leaves its pieces.
 
@@ -165,8 +173,8 @@ class Pieces:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         job = fingerprint(video)
-        note = folder / "job.json"
-        if not note.is_file() and any(not path.name.startswith("part-") for path in folder.iterdir()):
+        note = folder / _NOTE
+        if not is_work_folder(folder) and any(not path.name.startswith("part-") for path in folder.iterdir()):
             raise AvatarError(f"{folder} is needed for the pieces of the film, but holds other files: move it away")
         if not note.is_file() or note.read_text(encoding="utf-8") != job:
             for old in folder.glob("piece-*"):
@@ -198,7 +206,7 @@ class Pieces:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name.
+    """Let ``write`` make a file beside ``path`` with the same suffix, then give it its name when it is on the disk.
 
     Raises:
         AvatarError: the disk refuses.
@@ -206,7 +214,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f"part-{path.name}")
     try:
         write(part)
-        part.replace(path)
+        take_name(part, path)
     except OSError as error:
         raise AvatarError(
             f"{path} cannot be written ({error.strerror or error}): free some space or choose another folder, and call "

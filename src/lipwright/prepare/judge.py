@@ -98,7 +98,8 @@ def judge(seen: Seen, sound: Sound | None, size: tuple[int, int], face: int | No
         seen: the walk over the film.
         sound: None when there is none.
         size: height and width of the pictures.
-        face: which face to use, counted from the left of the picture from 1; None: the one that speaks.
+        face: which face to use, counted from the left of the picture from 1; None: the one that speaks. Scenes with
+            fewer faces are left out: whoever is alone in one need not be the one that was meant.
     """
     frames = len(seen.thumbs)
     audible = sound if sound is not None and not sound.silent else None
@@ -107,7 +108,7 @@ def judge(seen: Seen, sound: Sound | None, size: tuple[int, int], face: int | No
     problems = [
         Problem(Kind.CUT, cut, cut + 1, False, "the picture or the head jumps: a new scene begins") for cut in cuts
     ]
-    problems += _picture_problems(person)
+    problems += _picture_problems(person, face)
     usable = ~np.isnan(person.landmarks[:, 0, 0]) & ~_left_out(problems, frames)
     landmarks = np.where(usable[:, None, None], person.landmarks, np.nan).astype(np.float32)
     rects = smooth_rects(rect_box(landmarks), *size, cuts)
@@ -177,15 +178,17 @@ def _segments(usable: BoolArray, cuts: Sequence[int]) -> list[tuple[int, int]]:
 
 # --- the person -----------------------------------------------------------------------------------------------------
 def _choose_person(seen: Seen, cuts: Sequence[int], sound: Sound | None, face: int | None, frames: int) -> _Person:
-    """In every scene one face: the one asked for, or the one that speaks, or the largest."""
+    """In every scene one face: the one asked for, where there is one, or the one that speaks, or the largest."""
     landmarks = np.full((frames, 468, 3), np.nan, np.float32)
     looks = np.full((frames, 4), np.nan, np.float32)
     rows, others = np.full(frames, -1), np.zeros(frames, bool)
-    for first, stop in pairwise([0, *cuts, frames]):
-        inside = np.flatnonzero((seen.frame >= first) & (seen.frame < stop))
-        if not len(inside):
+    for scene, inside in _scenes(seen, cuts, frames):
+        if face is None:
+            slot = _speaking_slot(seen, inside, scene, sound)
+        elif face <= len(lasting := _lasting(seen, inside)):
+            slot = lasting[face - 1]
+        else:
             continue
-        slot = _choose_slot(seen, inside, (first, stop), sound, face)
         mine = inside[seen.slot[inside] == slot]
         rows[seen.frame[mine]] = mine
         landmarks[seen.frame[mine]], looks[seen.frame[mine]] = seen.landmarks[mine], seen.looks[mine]
@@ -195,23 +198,45 @@ def _choose_person(seen: Seen, cuts: Sequence[int], sound: Sound | None, face: i
     return _Person(landmarks, looks, rows, others)
 
 
+def most_faces(seen: Seen) -> int:
+    """How many faces are seen at a time in the scene with most of them: what ``judge`` can be asked for."""
+    frames = len(seen.thumbs)
+    scenes = _scenes(seen, find_cuts(seen, frames), frames)
+    lasting = max((len(_lasting(seen, inside)) for _, inside in scenes), default=0)
+    # Somebody who comes back in another place gets another number, and is no second face.
+    return min(lasting, int(np.bincount(seen.frame, minlength=1).max()))
+
+
+def _scenes(seen: Seen, cuts: Sequence[int], frames: int) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.int64]]]:
+    """Scenes (first, stop) in which a face is seen, each with its sightings."""
+    for first, stop in pairwise([0, *cuts, frames]):
+        inside = np.flatnonzero((seen.frame >= first) & (seen.frame < stop))
+        if len(inside):
+            yield (first, stop), inside
+
+
 def _sizes(seen: Seen, rows: npt.NDArray[np.int64]) -> DoubleArray:
     return rect_box(seen.landmarks[rows])[:, 2]
 
 
-def _choose_slot(
-    seen: Seen, inside: npt.NDArray[np.int64], scene: tuple[int, int], sound: Sound | None, face: int | None
-) -> int:
-    """The number of the face to use in a scene whose sightings are ``inside``."""
-    slots: list[int] = sorted(set(seen.slot[inside].tolist()))
-    members = {slot: inside[seen.slot[inside] == slot] for slot in slots}
-    if face is not None:
-        # A glimpse of a passer-by must not change who is second from the left.
-        lasting = [s for s in slots if len(members[s]) >= 0.2 * max(map(len, members.values()))]
-        lasting.sort(key=lambda slot: float(np.median(rect_box(seen.landmarks[members[slot]])[:, 0])))
-        return lasting[min(face, len(lasting)) - 1]
+def _members(seen: Seen, inside: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.int64]]:
+    """The sightings ``inside`` by face."""
+    return {slot: inside[seen.slot[inside] == slot] for slot in sorted(set(seen.slot[inside].tolist()))}
+
+
+def _lasting(seen: Seen, inside: npt.NDArray[np.int64]) -> list[int]:
+    """Faces from left to right; a glimpse of a passer-by must not change who is second."""
+    members = _members(seen, inside)
+    longest = max(map(len, members.values()))
+    lasting = [slot for slot, rows in members.items() if len(rows) >= 0.2 * longest]
+    return sorted(lasting, key=lambda slot: float(np.median(rect_box(seen.landmarks[members[slot]])[:, 0])))
+
+
+def _speaking_slot(seen: Seen, inside: npt.NDArray[np.int64], scene: tuple[int, int], sound: Sound | None) -> int:
+    """The face that speaks in a scene whose sightings are ``inside``, or the largest."""
+    members = _members(seen, inside)
     weight = {slot: float(np.median(_sizes(seen, rows)) * len(rows)) for slot, rows in members.items()}
-    rivals = [slot for slot in slots if weight[slot] >= OTHER_FACE**2 * max(weight.values())]
+    rivals = [slot for slot in members if weight[slot] >= OTHER_FACE**2 * max(weight.values())]
     if sound is None or len(rivals) == 1:
         return max(rivals, key=lambda slot: weight[slot])
     heard = sound
@@ -230,10 +255,11 @@ def _speaks(seen: Seen, rows: npt.NDArray[np.int64], scene: tuple[int, int], sou
 
 
 # --- problems -------------------------------------------------------------------------------------------------------
-def _picture_problems(person: _Person) -> list[Problem]:
+def _picture_problems(person: _Person, face: int | None) -> list[Problem]:
     frames = len(person.rows)
     there = person.rows >= 0
-    problems = [Problem(Kind.NO_FACE, a, b, True, "nobody is seen") for a, b in stretches(~there, join=2)]
+    missing = "nobody is seen" if face in (None, 1) else f"face {face} from the left is not seen"
+    problems = [Problem(Kind.NO_FACE, a, b, True, missing) for a, b in stretches(~there, join=2)]
     for a, b in stretches(person.others, join=FPS, least=3):
         where = "the one whose lips go with the sound, or the one asked for, is used"
         problems.append(Problem(Kind.SEVERAL_FACES, a, b, False, where))

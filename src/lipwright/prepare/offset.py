@@ -21,15 +21,15 @@ DoubleArray = npt.NDArray[np.float64]
 
 #: Largest shift that can be found, frames.
 MAX_OFFSET = 10
-#: An estimate with at least this confidence may be used to move the sound: of ten stretches of 10 s, three of them of
-#: real people, seven reach it, and none of these is wrong by a frame.
+#: An estimate with at least this confidence may be used to move the sound: of ten stretches of 10 s seven reach it, and
+#: none of these is wrong by a frame. One of the three of real people is among them.
 CONFIDENT = 0.25
 #: Fewest frames with a face for an estimate: 6 s.
 MIN_FRAMES = 150
 #: More frames than this add time and no certainty: 2 minutes.
 MOST_FRAMES = 3000
-#: Lips move before their sound is heard: what the read-out says, in frames, of the synthetic presenter, whose sync is
-#: exact.
+#: Lips move before their sound is heard: what the read-out says, in frames, of `presenter_v0`, whose sync is exact. No
+#: other film has confirmed it.
 LEAD = -0.5
 #: Shifts nearer to the best one than this are its own peak.
 PEAK_WIDTH = 4

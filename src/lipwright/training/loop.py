@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from lipwright.contract import FloatArray
+from lipwright.durable import take_name
 from lipwright.models.generator import CHANNELS, Generator, Width
 from lipwright.training.pack import Pack
 
@@ -258,7 +259,7 @@ class Trainer(Generic[Taught]):
         if score > record.best:
             part = self._path(phase, "best.part")
             torch.save(self.average.state_dict(), part)
-            part.replace(self._path(phase, "best.pth"))
+            take_name(part, self._path(phase, "best.pth"))
         record.scores.append([step, score])
         log.info("%s %d/%d held-out score %.4f, best %.4f", phase.name, step, phase.steps, score, record.best)
 
@@ -282,7 +283,7 @@ class Trainer(Generic[Taught]):
             "record": asdict(record),
         }
         torch.save(state, part)
-        part.replace(self._path(phase))
+        take_name(part, self._path(phase))
 
     def _resume(self, phase: Phase, optimizer: torch.optim.Optimizer) -> tuple[int, Record]:
         if not self._path(phase).exists():
@@ -299,7 +300,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
     """Write a network's ``state_dict``; the file appears when it is whole."""
     part = path.with_suffix(".part")
     torch.save(network.state_dict(), part)
-    part.replace(path)
+    take_name(part, path)
 
 
 def _enough(record: Record, checks: Checks[Taught] | None) -> bool:

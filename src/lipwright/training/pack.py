@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FPS, FloatArray, UInt8Array
+from lipwright.durable import take_name
 from lipwright.errors import LipwrightError
 
 #: JPEG quality of the packed ROIs: 48 dB on the presenter, a tenth of the size.
@@ -109,7 +110,7 @@ class Pack:
         }
         arrays |= {_BASE + name: value for name, value in self.base.items()}
         np.savez(part, **arrays)
-        part.replace(path)
+        take_name(part, path)
 
     @classmethod
     def load(cls, path: Path) -> Pack:

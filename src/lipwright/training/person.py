@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from lipwright.contract import UInt8Array
+from lipwright.durable import take_name
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
@@ -349,7 +350,7 @@ def _save_sheet(held: HeldOut, pictures: UInt8Array, path: Path) -> None:
     rows = [np.concatenate([shrink(each[k], _SHEET_SIDE) for k in chosen], axis=1) for each in (held.truth, pictures)]
     part = path.with_name(f"part-{path.name}")
     cv2.imwrite(str(part), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    part.replace(path)
+    take_name(part, path)
 
 
 def _figures(
@@ -398,7 +399,7 @@ def _number(value: float) -> float | None:
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.replace(path)
+    take_name(part, path)
 
 
 # --- weights that travel --------------------------------------------------------------------------------------------
@@ -440,5 +441,5 @@ def joined(path: Path) -> Path:
         raise LipwrightError(f"the parts of {path} are not complete or damaged: copy all of them again")
     whole = path.with_suffix(".part")
     whole.write_bytes(data)
-    whole.replace(path)
+    take_name(whole, path)
     return path

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lipwright.durable import take_name
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
@@ -75,7 +76,7 @@ class Plan:
         """Write it as JSON; the file appears when it is whole."""
         part = path.with_suffix(".part")
         part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        part.replace(path)
+        take_name(part, path)
 
     @classmethod
     def load(cls, path: Path) -> Plan:
