@@ -15,7 +15,7 @@ from torch import nn
 from lipwright import patch
 from lipwright.contract import Rect
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.models.generator import CHANNELS, Generator, Width
+from lipwright.models.generator import CHANNELS, Depthwise, Generator, Width
 from lipwright.models.lean import lean
 from networks import formula_weights
 
@@ -142,3 +142,35 @@ def test_every_layer_inside_sees_a_face_as_large_in_a_small_picture(width: Width
         assert at_large.shape == at_small.shape
         inside = [each[..., 2:-2, 2:-2] for each in (at_large, at_small)]
         assert (inside[0] - inside[1]).abs().mean() < 0.05 * inside[0].std()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [16, 17])
+def test_a_strided_depthwise_convolution_learns_what_torchs_own_would(size: int, bias: bool) -> None:
+    torch.manual_seed(3)
+    quick = Depthwise(8, 8, 3, 2, 1, groups=8, bias=bias).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    own = nn.Conv2d(8, 8, 3, 2, 1, groups=8, bias=bias)
+    own.load_state_dict(quick.state_dict())
+    x = torch.randn(2, 8, size, size).to(memory_format=torch.channels_last)
+    wanted = torch.randn(2, 8, (size + 1) // 2, (size + 1) // 2)
+    learnt = []
+    for network in (quick, own):
+        asked = x.clone().requires_grad_()
+        answer = network(asked)
+        (answer * wanted).sum().backward()
+        learnt.append([answer, asked.grad, *(p.grad for p in network.parameters())])
+    for mine, theirs in zip(*learnt, strict=True):
+        assert mine is not None and theirs is not None
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(quick.eval()(x), own(x))
+
+
+def test_under_autocast_it_learns_in_bf16() -> None:
+    quick = Depthwise(8, 8, 3, 2, 1, groups=8, bias=False)
+    x = torch.randn(2, 8, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = quick(x)
+    assert answer.dtype == torch.bfloat16
+    answer.float().square().sum().backward()
+    assert x.grad is not None and x.grad.dtype == quick.weight.grad.dtype == torch.float32  # type: ignore[union-attr]
