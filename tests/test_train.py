@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ import torch
 from torch import nn
 
 from lipwright.avatar import Avatar, builtin_avatar
-from lipwright.contract import ROI_SIZE, WINDOW_PAST
+from lipwright.contract import ROI_SIZE, WINDOW_PAST, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.face import CHIN, POSE_POINTS, FaceFinder
 from lipwright.models.generator import Generator, Width
 from lipwright.models.lean import lean
+from lipwright.runtimes import torch as torch_runtime
 from lipwright.training import person as person_training
 from lipwright.training import plan as planning
 from lipwright.training.base import (
@@ -44,7 +45,7 @@ from lipwright.training.data import Ahead, Sampler
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
-from lipwright.training.lessons import NOBODY, _picture_error, pictures_shown, spoken
+from lipwright.training.lessons import NOBODY, Teachers, _picture_error, pictures_shown, spoken
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
 from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, pyramid_loss
 from lipwright.training.mouth import CHANNELS, mouth_code
@@ -249,6 +250,91 @@ def test_a_bare_machine_with_torch_and_opencv_can_train(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "film longer" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- what it computes in, and who teaches ---------------------------------------------------------------------------
+@dataclass
+class Rehearsal:
+    """What a training asked of those who teach and draw."""
+
+    teachers: dict[str, Teachers] = field(default_factory=dict)
+    """Of each phase, by its name."""
+    bf16: list[bool] = field(default_factory=list)
+    """Of each step and each drawing: whether it was made in bf16."""
+
+
+@pytest.fixture
+def rehearsal(monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    """Trainings take all their steps and learn nothing; what they draw is the nearest pose."""
+    asked = Rehearsal()
+
+    def nothing(network: nn.Module, _step: int) -> torch.Tensor:
+        asked.bf16.append(torch.is_autocast_enabled("cpu"))
+        return 0 * next(network.parameters()).sum()
+
+    def lesson(phase: Phase, _sampler: Any, _voices: Any, _device: Any, teachers: Teachers, *_: Any) -> Any:
+        asked.teachers[phase.name] = teachers
+        return nothing
+
+    def nearest(_generator: Generator, held: HeldOut, device: Any, *, bf16: bool, **_: Any) -> UInt8Array:
+        asked.bf16.append(bf16)
+        return held.nearest
+
+    for name, double in (("lesson", lesson), ("expert_loss", lambda *_: nothing), ("plainly", lambda *_: nothing)):
+        monkeypatch.setattr(person_training, name, double)
+    monkeypatch.setattr(person_training, "draw", nearest)
+    return asked
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_layers_multiply_in_bf16_where_that_is_native(
+    native: bool, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_runtime, "cpu_has", lambda precision: native and precision == "bf16")
+    seen: list[torch.dtype] = []
+
+    def loss(network: nn.Linear, _step: int) -> torch.Tensor:
+        seen.append(network(torch.ones(1, 3)).dtype)
+        return network.weight.sum()
+
+    class Asked(Generator):
+        def forward(self, x: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.mm(x[0, 0], x[0, 0]).dtype)
+            return x[:, :3]
+
+    Trainer(nn.Linear(3, 3), tmp_path).run(Phase("one", 0, 1, 1, 0.1), loss, lambda network: network)
+    draw(Asked("mobile"), HeldOut(pack, 1), torch.device("cpu"))
+    assert seen == 2 * [torch.bfloat16 if native else torch.float32]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_card_is_asked_for_bf16_of_its_own(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch_runtime, "cpu_has", lambda _precision: not native)
+    assert torch_runtime.has_bf16("cuda") is native
+
+
+def test_a_resumed_training_computes_as_it_began(pack: Pack, tmp_path: Path, rehearsal: Rehearsal) -> None:
+    """Whatever this processor has. Steps, checks, last drawings, plain steps and their drawing."""
+    for bf16 in (False, True):
+        folder = tmp_path / str(bf16)
+        folder.mkdir()
+        replace(TINY, bf16=bf16).save(folder / PLAN)
+        rehearsal.bf16.clear()
+        assert train_person(pack, folder, baselines=True)["bf16"] is bf16
+        assert rehearsal.bf16 == (19 + 4 + 2 + 12 + 1) * [bf16]
+
+
+def test_a_plan_without_a_word_on_it_was_made_in_bf16(tmp_path: Path) -> None:
+    replace(TINY, bf16=False).save(tmp_path / PLAN)
+    assert Plan.load(tmp_path / PLAN).bf16 is False
+    told = json.loads((tmp_path / PLAN).read_text())
+    del told["bf16"]
+    (tmp_path / PLAN).write_text(json.dumps(told))
+    assert Plan.load(tmp_path / PLAN).bf16 is True
 
 
 # --- what it is shown -----------------------------------------------------------------------------------------------
@@ -487,12 +573,16 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     costs = {"draw": 1.0, "listen": 0.1, "speak160": 1.0, "speak320": 2.0}
     monkeypatch.setattr(planning, "_measured", lambda *_: dict(costs))
     monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
+    monkeypatch.setattr(planning, "has_bf16", lambda device: device == "cpu")
     sampler = Sampler(pack, pack.training_frames(), 1)
     plan = make_plan(pack, sampler, "full", "cpu", 30)
+    assert plan.bf16 is True
     assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
     assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
+    monkeypatch.setattr(planning, "has_bf16", lambda _device: False)
+    assert make_plan(pack, sampler, "full", "cpu", 30).bf16 is False
     with pytest.raises(LipwrightError, match="too few"):
         make_plan(pack, sampler, "full", "cpu", 0.1)
     (tmp_path / "plan.json").write_text("{}")

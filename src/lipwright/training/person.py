@@ -7,7 +7,7 @@
 ``speak320`` The same at full size; the best weights by held-out time are kept.
 
 Everything is written into one folder. A training that was killed goes on from its last checkpoint, and ends with the
-same bits as one that was not (on the processor, with the same number of threads).
+same bits as one that was not (on the processor, with the threads and the arithmetic that its plan names).
 """
 
 from __future__ import annotations
@@ -119,15 +119,16 @@ def train_person(
     trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
-    pictures = draw(generator, held, trainer.device)
+    drawn = partial(draw, held=held, device=trainer.device, bf16=plan.bf16)
+    pictures = drawn(generator)
     scores = {"own sound": held.score(pictures)}
     if pack.trained_versions < len(pack.features):
-        scores["another voice"] = held.score(draw(generator, held, trainer.device, len(pack.features) - 1))
+        scores["another voice"] = held.score(drawn(generator, version=len(pack.features) - 1))
     scores |= held.baselines()
     if baselines:
         plain = _train_plainly(pack, sampler, plan, trainer.records, folder, device, clock)
         save_weights(plain, folder / PLAIN)
-        scores["plain L1"] = held.score(draw(plain, held, trainer.device))
+        scores["plain L1"] = held.score(drawn(plain))
     if expert is not None:
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
     _save_sheet(held, pictures, folder / SHEET)
@@ -226,7 +227,7 @@ def _train_expert(
     if not sampler.possible:
         return None, {"used": False, "accuracy": None, "steps": 0}
     torch.manual_seed(plan.seed)
-    trainer = Trainer(SyncExpert(), folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(SyncExpert(), folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     trainer.run(plan.expert, expert_loss(sampler, plan.expert.batch, trainer.device), lambda expert: expert)
     expert = trainer.average
     found = held_accuracy(expert, pack, trainer.device)
@@ -265,7 +266,7 @@ def _train_generator(
     student = begin(pack, plan.width, voices)
     if begins != "whole generator":
         begin_by_copying(student, sampler)
-    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
@@ -274,7 +275,7 @@ def _train_generator(
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
             every = math.ceil(phase.steps / plan.checks)
-            checks = Checks(every, partial(_check, watched=watched, device=trainer.device, size=phase.size))
+            checks = Checks(every, partial(_check, watched=watched, by=trainer, size=phase.size))
         loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.learns)
         slow = ear if checks and begins != "none" else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
@@ -285,9 +286,9 @@ def _train_generator(
     return trainer, hearing.learns
 
 
-def _check(average: Student, watched: HeldOut, device: torch.device, size: int = SMALL_SIZE) -> float:
+def _check(average: Student, watched: HeldOut, by: Trainer[Student], size: int = SMALL_SIZE) -> float:
     """The held-out score at the size that is being learnt: at another the network does not know what it sees."""
-    return watched.score(draw(average.generator, watched, device, size=size)).total
+    return watched.score(draw(average.generator, watched, by.device, size=size, bf16=by.bf16)).total
 
 
 # --- to compare with ------------------------------------------------------------------------------------------------
@@ -314,7 +315,7 @@ def _train_plainly(
 ) -> Generator:
     """The same network from nothing, by the plain mean of absolute differences, on as many pictures as ``records``."""
     torch.manual_seed(plan.seed)
-    trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student)
     for phase in _plain_phases(plan, _taken(records)):
@@ -358,6 +359,7 @@ def _figures(
         "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "threads": plan.threads,
+        "bf16": plan.bf16,
         "width": plan.width,
         "base": start(pack.base, plan.width),
         "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),
