@@ -26,6 +26,7 @@ from lipwright.errors import LipwrightError
 from lipwright.face import CHIN, POSE_POINTS, FaceFinder
 from lipwright.models.generator import Generator, Width
 from lipwright.models.lean import lean
+from lipwright.models.sync_expert import SyncExpert
 from lipwright.runtimes import torch as torch_runtime
 from lipwright.training import person as person_training
 from lipwright.training import plan as planning
@@ -335,6 +336,20 @@ def test_a_plan_without_a_word_on_it_was_made_in_bf16(tmp_path: Path) -> None:
     del told["bf16"]
     (tmp_path / PLAN).write_text(json.dumps(told))
     assert Plan.load(tmp_path / PLAN).bf16 is True
+
+
+@pytest.mark.parametrize(("right", "used"), [(0.9, True), (0.6, False)])
+def test_an_expert_teaches_if_it_can_be_trusted(
+    right: float, used: bool, pack: Pack, tmp_path: Path, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(person_training, "held_accuracy", lambda *_: right)
+    figures = train_person(pack, tmp_path, plan=TINY)["expert"]
+    assert list(rehearsal.teachers) == ["draw", "listen", "speak160", "speak320"]
+    assert {isinstance(each.expert, SyncExpert) for each in rehearsal.teachers.values()} == {used}
+    assert figures["used"] is used and figures["accuracy"] == right
+    assert ("accuracy_drawn" in figures) is used
+    if used:
+        assert 0 <= figures["accuracy_drawn"] <= 1
 
 
 # --- what it is shown -----------------------------------------------------------------------------------------------
