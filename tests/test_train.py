@@ -48,7 +48,14 @@ from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
 from lipwright.training.lessons import NOBODY, Teachers, _picture_error, pictures_shown, spoken
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
-from lipwright.training.losses import PerceptualLoss, detail_loss, motion_loss, pyramid_loss
+from lipwright.training.losses import (
+    PerceptualLoss,
+    detail_loss,
+    motion_loss,
+    picture_loss,
+    pyramid_loss,
+    similarity_loss,
+)
 from lipwright.training.mouth import CHANNELS, mouth_code
 from lipwright.training.pack import Pack
 from lipwright.training.person import (
@@ -423,6 +430,20 @@ def test_half_of_the_samples_hear_the_recording_and_none_the_voice_kept_for_the_
     assert 0.6 < shares[0] < 0.9 and shares[1] > 0.1 and shares[2] == 0
 
 
+def test_nearly_half_of_the_samples_know_less_of_the_future(pack: Pack) -> None:
+    """As a live session does: beyond the features that it knows the last of them is repeated."""
+    rng, sampler = np.random.default_rng(1), Sampler(pack, pack.training_frames(), 0)
+    frames = rng.choice(pack.training_frames()[8:], 400)
+    audio = sampler.samples(frames, 16, rng).audio.numpy().reshape(400, 1, 1, 16, 512)
+    known = np.minimum(np.arange(-8, 8), np.arange(8)[:, None])
+    possible = pack.features[: pack.trained_versions, frames[:, None, None] + known].astype(np.float32)
+    same = (possible.swapaxes(0, 1) == audio).all(axis=(3, 4))
+    assert (same.sum(axis=(1, 2)) == 1).all()
+    shares = same.any(axis=1).mean(axis=0)
+    assert shares[7] == pytest.approx(9 / 16, abs=0.06)
+    assert shares[:7] == pytest.approx(np.full(7, 1 / 16), abs=0.04)
+
+
 def test_own_speech_leaves_out_the_held_out_time(pack: Pack) -> None:
     audio, mouth = SpeechSampler(own_speech(pack), 0).batch(0, 300)
     assert audio.shape == (300, 32, 16, 16)
@@ -507,6 +528,27 @@ def test_a_tint_counts_beside_the_bands() -> None:
     assert detail_loss(tinted, truth, weight).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_strength_of_detail_counts_half_beside_the_picture() -> None:
+    film = person()
+    batch = spoken(Sampler(film, film.training_frames(), 0), Phase("speak160", 160, 2, 100, 1e-3), 0)
+    blurred = nn.functional.avg_pool2d(batch.y, 5, 1, 2, count_include_pad=False)
+    detail = detail_loss(blurred, batch.y, batch.weight)
+    error = _picture_error(blurred, batch, NOBODY) - picture_loss(blurred, batch.y, batch.weight)
+    assert error.item() == pytest.approx(0.5 * detail.item(), rel=0.01) and detail > 1e-3
+
+
+def test_structure_counts_a_tenth_beside_the_pyramid() -> None:
+    """Stripes turned round and stripes twice as strong are as far from the truth; the second keep its structure."""
+    truth, weight = 0.5 + 0.1 * (stripes() - 0.5) / 0.3, torch.ones(1, 1, 64, 64)
+    shift = truth - truth.mean()
+    alike = [similarity_loss(truth + sign * shift, truth, weight).item() for sign in (-1, 1)]
+    assert alike[0] > 3 * alike[1] > 0
+    for sign, structure in zip((-1, 1), alike, strict=True):
+        picture = truth + sign * shift
+        error = picture_loss(picture, truth, weight) - pyramid_loss(picture, truth, weight)
+        assert error.item() == pytest.approx(0.1 * structure, rel=0.01)
+
+
 def test_motion_counts_and_what_stands_still_does_not() -> None:
     truth = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     weight = torch.ones(6, 1, 16, 16)
@@ -573,6 +615,25 @@ def test_it_stops_when_the_time_is_over(tmp_path: Path) -> None:
     record = trainer.records["long"]
     assert record.finished and record.seconds < 5
     assert len(record.scores) == 1  # what was reached by then is a candidate for the best, too
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (9000, 0.998)])
+def test_the_average_follows_the_student_slowly(tmp_path: Path, step: int, decay: float) -> None:
+    trainer, phase = Trainer(nn.Linear(3, 3), tmp_path), Phase("try", 0, 1, 10_000, 0.1)
+    optimizer = trainer.optimizer(phase, trainer.student)
+    before = trainer.average.weight.clone()
+    trainer.learn(phase, step, constant_loss, optimizer)
+    student = trainer.student.weight.detach()
+    assert (student - before).abs().max() > 1e-4
+    torch.testing.assert_close(trainer.average.weight, decay * before + (1 - decay) * student, atol=1e-7, rtol=0)
+    assert (trainer.average.weight - student).abs().max() > 1e-5
+
+
+def test_what_is_trained_lies_channels_last_in_memory(tmp_path: Path) -> None:
+    """Convolutions of both devices are quicker so."""
+    trainer = Trainer(nn.Conv2d(4, 4, 3), tmp_path)
+    for network in (trainer.student, trainer.average):
+        assert network.weight.is_contiguous(memory_format=torch.channels_last) and not network.weight.is_contiguous()
 
 
 def test_what_is_known_already_learns_slowly(tmp_path: Path) -> None:
