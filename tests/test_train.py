@@ -235,9 +235,33 @@ def test_kill_9_again_and_again(pack: Pack, tmp_path: Path) -> None:
 BLOCKED = ("av", "openvino", "onnxruntime", "onnx", "pydantic", "typer", "rich", "scipy")
 
 
-def test_a_bare_machine_with_torch_and_opencv_can_train(tmp_path: Path) -> None:
-    """Every other library is made impossible to import; the command gets as far as its film being too short."""
-    pack = person()
+def on_a_bare_machine(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Train on the processor, where every other library is made impossible to import."""
+    code = (
+        "import sys, runpy\n"
+        f"for name in {BLOCKED!r}: sys.modules[name] = None\n"
+        "runpy.run_module('lipwright.training', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+
+
+def test_a_bare_machine_with_torch_and_opencv_trains_to_the_end(pack: Pack, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    pack.save(tmp_path / "pack.npz")
+    TINY.save(run / PLAN)
+    done = on_a_bare_machine(tmp_path / "pack.npz", run, "--parts")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run / FIGURES).read_text())["scores"]["own sound"]
+    assert cv2.imread(str(run / SHEET)) is not None
+    whole = (run / WEIGHTS).read_bytes()
+    Generator("mobile").load_state_dict(weights_of(run))
+    (run / WEIGHTS).unlink()
+    assert joined(run / WEIGHTS).read_bytes() == whole
+
+
+def test_a_bare_machine_says_that_a_film_is_too_short(pack: Pack, tmp_path: Path) -> None:
     short = replace(
         pack,
         rois=pack.rois[:80],
@@ -247,15 +271,7 @@ def test_a_bare_machine_with_torch_and_opencv_can_train(tmp_path: Path) -> None:
         held_out=(70, 80),
     )
     short.save(tmp_path / "pack.npz")
-    code = (
-        "import sys, runpy\n"
-        f"for name in {BLOCKED!r}: sys.modules[name] = None\n"
-        f"sys.argv = ['train', {str(tmp_path / 'pack.npz')!r}, {str(tmp_path / 'run')!r}]\n"
-        "runpy.run_module('lipwright.training', run_name='__main__')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SOURCE)}
-    )
+    done = on_a_bare_machine(tmp_path / "pack.npz", tmp_path / "run")
     assert done.returncode == 1
     assert "film longer" in done.stderr and "Traceback" not in done.stderr
 
