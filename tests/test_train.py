@@ -206,6 +206,19 @@ def test_compiled_and_beside_plain_training_it_ends_with_the_same_weights(
     Generator("mobile").load_state_dict(torch.load(tmp_path / PLAIN, weights_only=True))
 
 
+def test_killed_in_every_phase_it_ends_with_the_same_bits(
+    trained: tuple[Path, dict[str, Any], list[Progress]], tmp_path: Path
+) -> None:
+    """By SIGKILL, at random moments: in the middle of a step, of a check, of a file that is written."""
+    run = tmp_path / "run"
+    run.mkdir()
+    TINY.save(run / PLAN)
+    command = [sys.executable, str(Path(__file__).with_name("killed.py")), str(run)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_training(trained[0], run)
+
+
 @pytest.mark.slow
 def test_kill_9_again_and_again(pack: Pack, tmp_path: Path) -> None:
     """The command on the packed file, killed at random moments."""
