@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lipwright.models.sync_expert import EXPERT_FRAMES, MOUTH_SIZE, SyncExpert, mouth_pictures, sync_loss
-from lipwright.training.data import SHIFTS, another_moment, to_tensor
+from lipwright.models.sync_expert import (
+    EXPERT_FRAMES,
+    MOUTH_PLACE,
+    MOUTH_SIZE,
+    SyncExpert,
+    mouth_pictures,
+    sync_loss,
+)
+from lipwright.training.data import SHIFTS, Sampler, another_moment, to_tensor
+from lipwright.training.lessons import NOBODY, Teachers, _picture_error, spoken
 from lipwright.training.loop import Phase, Trainer
 from lipwright.training.pack import Pack
 from lipwright.training.sync import TRUSTED, SyncSampler, accuracy, expert_loss, held_accuracy, mouths
@@ -51,6 +60,23 @@ def test_lips_that_do_not_move_get_half_of_it_right(pack: Pack, tmp_path: Path) 
 def test_nothing_to_compare_is_nan(pack: Pack) -> None:
     shown = mouths(pack.rois[:EXPERT_FRAMES])
     assert np.isnan(accuracy(SyncExpert().eval(), shown, pack.features[0, :EXPERT_FRAMES], np.array([0]), CPU))
+
+
+def test_it_teaches_pictures_to_fit_their_sound(pack: Pack, tmp_path: Path) -> None:
+    """The true pictures with their own sound and with the other one; no loss but the expert's tells the two apart."""
+    phase = Phase("speak160", 160, 40, 100, 1e-3)
+    batch = spoken(Sampler(pack, pack.training_frames(), 0), phase, 3)
+    assert batch.heard is not None and batch.in_clips == 20
+    teachers = Teachers(taught(pack, tmp_path))
+    picture = batch.y.clone().requires_grad_()
+    error, alone = (_picture_error(picture, batch, each) for each in (teachers, NOBODY))
+    swapped = replace(batch, heard=batch.heard.flip(1))
+    assert alone < error < _picture_error(picture, swapped, teachers) - 0.01
+    (taught_by,) = torch.autograd.grad(error - alone, picture)
+    left, top, side = (value // 2 for value in MOUTH_PLACE)
+    mouth = taught_by[:20, :, top : top + side, left : left + side]
+    assert mouth.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert taught_by[20:].abs().max() < 0.01 * mouth.abs().max(), "pictures beside the clips belong to no sound"
 
 
 @pytest.mark.parametrize("size", [320, 160])

@@ -82,7 +82,7 @@ class TorchRuntime:
             torch.backends.cudnn.benchmark = True  # the quickest kernels for shapes that stay as they are
             torch.backends.cudnn.allow_tf32 = False  # f32 shall be f32
         weights = find_weights(model)
-        active = _precision(torch, provider, precision)
+        active = _precision(provider, precision)
         self._dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[active]
         if threads:
             torch.set_num_threads(threads)
@@ -433,15 +433,21 @@ def _device(torch: Any, provider: str) -> torch.device:
     return torch.device(provider)  # type: ignore[no-any-return]
 
 
-def _precision(torch: Any, provider: str, precision: Precision) -> Precision:
+def has_bf16(provider: str) -> bool:
+    """Whether ``cpu`` or ``cuda`` here multiplies bf16 natively; where it is emulated f32 is quicker."""
+    import torch  # slow to import, and may be missing
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False)) if provider == "cuda" else cpu_has("bf16")
+
+
+def _precision(provider: str, precision: Precision) -> Precision:
     """``auto`` is bf16 where it is native, else f32; f16 only when asked for, because its range is small.
 
     Raises:
         RuntimeUnavailableError: the processor would have to emulate it, which takes many times as long as f32.
     """
     if precision == "auto":
-        native = torch.cuda.is_bf16_supported(including_emulation=False) if provider == "cuda" else cpu_has("bf16")
-        return "bf16" if native else "f32"
+        return "bf16" if has_bf16(provider) else "f32"
     if provider == "cpu" and not cpu_has(precision):
         raise RuntimeUnavailableError(f"this processor has no {precision} of its own: use --precision f32 or auto")
     return precision

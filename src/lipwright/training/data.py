@@ -172,8 +172,8 @@ def another_moment(rng: np.random.Generator, frames: Frames, first: int, last: i
 class Sampler:
     """Draws batches from a pack. What a step gets depends on the seed and the step alone, so training can resume.
 
-    Half of the samples hear the sound as it was recorded, the others its changed copies; half of them know all seven
-    future features, the others 0 to 7.
+    Half of the samples hear the sound as it was recorded, the others any version of it, that one too; half of them know
+    all seven future features, the others 0 to 7.
     """
 
     def __init__(self, pack: Pack, frames: Frames, seed: int, mouth_weight: float = 8.0) -> None:

@@ -26,7 +26,7 @@ from lipwright.quality import (
     sharpness_ratio,
     ssim,
 )
-from lipwright.runtimes.torch import load_generator
+from lipwright.runtimes.torch import has_bf16, load_generator
 from lipwright.training.data import Frames, References, full_windows, shrink, to_tensor
 from lipwright.training.pack import Pack
 from lipwright.training.sync import mouths
@@ -189,19 +189,25 @@ def draw_by(weights: Path, held: HeldOut) -> UInt8Array:
 
 @torch.inference_mode()
 def draw(
-    generator: Generator, held: HeldOut, device: torch.device, version: int = 0, size: int = ROI_SIZE
+    generator: Generator,
+    held: HeldOut,
+    device: torch.device,
+    version: int = 0,
+    size: int = ROI_SIZE,
+    bf16: bool | None = None,
 ) -> UInt8Array:
     """[n, 320, 320, 3]: what a generator in eval mode makes of the held-out questions.
 
     At another ``size`` the question is shrunk and the answer enlarged: a generator knows pictures as large as those it
-    learnt from.
+    learnt from. ``bf16`` as in `loop.Trainer`: layers multiply in it; None: where the device does that natively.
     """
+    enabled = has_bf16(device.type) if bf16 is None else bf16
     heard = held.windows(version)
     pictures = []
     for first in range(0, len(heard), _BATCH):
         rows = slice(first, first + _BATCH)
         image = held.images(rows, size).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             output = generator(image, torch.from_numpy(heard[rows]).to(device))
         pictures.append(patch.from_outputs(_enlarged(output.float()).contiguous().cpu().numpy()))
     return np.concatenate(pictures)

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from lipwright.contract import FloatArray
 from lipwright.durable import take_name
 from lipwright.models.generator import CHANNELS, Generator, Width
+from lipwright.runtimes.torch import has_bf16
 from lipwright.training.pack import Pack
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Checks(Generic[Taught]):
 
 
 class Trainer(Generic[Taught]):
-    """Runs phases on one student; checkpoints and resumes to the bit (fixed threads, processor)."""
+    """Runs phases on one student; checkpoints and resumes to the bit (fixed threads, processor, arithmetic)."""
 
     def __init__(
         self,
@@ -160,6 +161,7 @@ class Trainer(Generic[Taught]):
         device: str = "cpu",
         checkpoint_seconds: float = 120,
         on_step: Callable[[Phase, int, Record], None] = lambda *_: None,
+        bf16: bool | None = None,
     ) -> None:
         """Train ``student``, keep checkpoints in ``folder``.
 
@@ -169,12 +171,15 @@ class Trainer(Generic[Taught]):
             device: ``cpu``, ``cuda``.
             checkpoint_seconds: time between two checkpoints.
             on_step: told after every step; what it raises stops the training, which can be resumed.
+            bf16: whether layers multiply in bf16; None: where the device does that natively. A resumed training must
+                be told what it began with.
         """
         self.student: Taught = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: Taught = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.folder = folder
         self.checkpoint_seconds = checkpoint_seconds
         self.device = torch.device(device)
+        self.bf16 = has_bf16(self.device.type) if bf16 is None else bf16
         self.records: dict[str, Record] = {}
         self._on_step = on_step
 
@@ -233,7 +238,7 @@ class Trainer(Generic[Taught]):
             group["lr"] = phase.learning_rate(step) * group["factor"]
         self.student.train()
         torch.manual_seed(step)  # dropout must not depend on how often the training was interrupted
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = loss_of_step(self.student, step)
         # Of all parts: gradients that an earlier phase left behind would count when the sum is clipped.
         self.student.zero_grad(set_to_none=True)

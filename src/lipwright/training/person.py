@@ -7,7 +7,7 @@
 ``speak320`` The same at full size; the best weights by held-out time are kept.
 
 Everything is written into one folder. A training that was killed goes on from its last checkpoint, and ends with the
-same bits as one that was not (on the processor, with the same number of threads).
+same bits as one that was not (on the processor, with the threads and the arithmetic that its plan names).
 """
 
 from __future__ import annotations
@@ -120,15 +120,16 @@ def train_person(
     trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
-    pictures = draw(generator, held, trainer.device)
+    drawn = partial(draw, held=held, device=trainer.device, bf16=plan.bf16)
+    pictures = drawn(generator)
     scores = {"own sound": held.score(pictures)}
     if pack.trained_versions < len(pack.features):
-        scores["another voice"] = held.score(draw(generator, held, trainer.device, len(pack.features) - 1))
+        scores["another voice"] = held.score(drawn(generator, version=len(pack.features) - 1))
     scores |= held.baselines()
     if baselines:
         plain = _train_plainly(pack, sampler, plan, trainer.records, folder, device, clock)
         save_weights(plain, folder / PLAIN)
-        scores["plain L1"] = held.score(draw(plain, held, trainer.device))
+        scores["plain L1"] = held.score(drawn(plain))
     if expert is not None:
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
     _save_sheet(held, pictures, folder / SHEET)
@@ -227,7 +228,7 @@ def _train_expert(
     if not sampler.possible:
         return None, {"used": False, "accuracy": None, "steps": 0}
     torch.manual_seed(plan.seed)
-    trainer = Trainer(SyncExpert(), folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(SyncExpert(), folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     trainer.run(plan.expert, expert_loss(sampler, plan.expert.batch, trainer.device), lambda expert: expert)
     expert = trainer.average
     found = held_accuracy(expert, pack, trainer.device)
@@ -266,7 +267,7 @@ def _train_generator(
     student = begin(pack, plan.width, voices)
     if begins != "whole generator":
         begin_by_copying(student, sampler)
-    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, plan.checked_frames)
@@ -290,7 +291,9 @@ def _checks(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Taugh
 
     def score(average: Taught) -> float:
         generator = network(average)
-        return watched.score(draw(generator, watched, next(generator.parameters()).device, size=phase.size)).total
+        return watched.score(
+            draw(generator, watched, next(generator.parameters()).device, size=phase.size, bf16=plan.bf16)
+        ).total
 
     return Checks(math.ceil(phase.steps / plan.checks), score)
 
@@ -323,7 +326,7 @@ def _train_plainly(
     """
     torch.manual_seed(plan.seed)
     watched = HeldOut(pack, plan.checked_frames)
-    trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock)
+    trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student)
     phases = _plain_phases(plan, _taken(records))
@@ -374,6 +377,7 @@ def _figures(
         "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "threads": plan.threads,
+        "bf16": plan.bf16,
         "width": plan.width,
         "base": start(pack.base, plan.width),
         "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),

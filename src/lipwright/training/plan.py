@@ -15,6 +15,7 @@ from lipwright.durable import take_name
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
+from lipwright.runtimes.torch import has_bf16
 from lipwright.training.base import begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
@@ -66,6 +67,8 @@ class Plan:
     """First frame and stop of the time put aside; None: a plan for any pack."""
     compiled: bool = False
     """Whether the generator runs compiled (``training.compiled``) in the ``speak`` phases."""
+    bf16: bool = True
+    """Whether layers multiply in bf16 and not in f32; plans written before that was asked all did."""
 
     @property
     def seconds(self) -> float:
@@ -138,6 +141,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         threads=torch.get_num_threads(),
         held_out=pack.held_out,
         compiled=compiled,
+        bf16=has_bf16(torch.device(device).type),
     )
 
 
