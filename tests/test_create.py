@@ -74,6 +74,7 @@ TINY = Plan(
     minutes=60,
     checkpoint_seconds=0,
     threads=1,
+    folded=True,
 )
 
 

@@ -100,6 +100,7 @@ TINY = Plan(
     minutes=60,
     checkpoint_seconds=0,
     threads=1,
+    folded=True,
 )
 
 
@@ -392,13 +393,15 @@ def test_a_resumed_training_computes_as_it_began(pack: Pack, tmp_path: Path, reh
         assert rehearsal.bf16 == (19 + 4 + 2 + 12 + 1) * [bf16]
 
 
-def test_a_plan_without_a_word_on_it_was_made_in_bf16(tmp_path: Path) -> None:
-    replace(TINY, bf16=False).save(tmp_path / PLAN)
-    assert Plan.load(tmp_path / PLAN).bf16 is False
+def test_a_plan_without_a_word_on_it_was_made_in_bf16_and_with_norms(tmp_path: Path) -> None:
+    replace(TINY, bf16=False, folded=True).save(tmp_path / PLAN)
+    new = Plan.load(tmp_path / PLAN)
+    assert new.bf16 is False and new.folded is True
     told = json.loads((tmp_path / PLAN).read_text())
-    del told["bf16"]
+    del told["bf16"], told["folded"]
     (tmp_path / PLAN).write_text(json.dumps(told))
-    assert Plan.load(tmp_path / PLAN).bf16 is True
+    old = Plan.load(tmp_path / PLAN)
+    assert old.bf16 is True and old.folded is False
 
 
 @pytest.mark.parametrize(("right", "used"), [(0.9, True), (0.6, False)])
@@ -703,12 +706,12 @@ def test_what_is_known_already_learns_slowly(tmp_path: Path) -> None:
 # --- the plan -------------------------------------------------------------------------------------------------------
 def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     costs = {"draw": 1.0, "listen": 0.1, "speak160": 1.0, "speak320": 2.0}
-    monkeypatch.setattr(planning, "_measured", lambda *_: dict(costs))
+    monkeypatch.setattr(planning, "_measured", lambda *_, folded: dict(costs) if folded else {})
     monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
     monkeypatch.setattr(planning, "has_bf16", lambda device: device == "cpu")
     sampler = Sampler(pack, pack.training_frames(), 1)
     plan = make_plan(pack, sampler, "full", "cpu", 30)
-    assert plan.bf16 is True
+    assert plan.bf16 is True and plan.folded is True
     assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
     assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
     plan.save(tmp_path / "plan.json")
@@ -737,7 +740,7 @@ def test_other_seconds_can_be_put_aside_and_a_run_keeps_its_own(pack: Pack, tmp_
 
 def test_a_machine_is_measured(pack: Pack) -> None:
     phases = tuple(replace(phase, batch=1) for phase in TINY.phases)
-    costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu")
+    costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu", folded=True)
     assert set(costs) == {"draw", "listen", "speak160", "speak320"} and min(costs.values()) > 0
 
 
@@ -1057,3 +1060,41 @@ def test_weights_travel_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         joined(path)
     with pytest.raises(LipwrightError, match="no trained weights"):
         joined(tmp_path / "elsewhere" / WEIGHTS)
+
+
+def test_folding_says_the_same_once_and_then_changes_nothing(pack: Pack, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    trainer = Trainer(Student(pack, "mobile"), tmp_path, bf16=False)
+    for module in trainer.average.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    picture, sound = torch.rand(1, 6, 160, 160), torch.rand(1, 32, 16, 16)
+    with torch.no_grad():
+        before = trainer.average.generator(picture, sound)
+        trainer.fold()
+        folded = [each.generator.eval()(picture, sound) for each in (trainer.student, trainer.average)]
+    for answer in folded:
+        torch.testing.assert_close(answer, before, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in trainer.student.modules())
+    with torch.no_grad():
+        next(trainer.student.parameters()).add_(1.0)
+    trainer.fold()
+    mine, theirs = (next(each.parameters()) for each in (trainer.student, trainer.average))
+    assert not torch.equal(mine, theirs), "what it has learnt since is not thrown away"
+
+
+def test_a_measured_step_of_speech_has_no_norms_where_training_has_none(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, bool] = {}
+
+    def second(trainer: Trainer[Student], phase: Phase, _loss: Any) -> float:
+        seen[phase.name] = any(isinstance(module, nn.BatchNorm2d) for module in trainer.student.generator.modules())
+        return 1.0
+
+    monkeypatch.setattr(planning, "_second_step", second)
+    sampler = Sampler(pack, pack.training_frames(), 1)
+    for folded in (False, True):
+        planning._measured(pack, sampler, TINY.phases, "mobile", "cpu", folded=folded)
+        assert seen == {"draw": True, "listen": True, "speak160": not folded, "speak320": not folded}

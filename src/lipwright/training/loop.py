@@ -31,6 +31,7 @@ from lipwright.contract import FloatArray
 from lipwright.durable import take_name
 from lipwright.models.generator import CHANNELS, Generator, Width
 from lipwright.runtimes.torch import has_bf16
+from lipwright.training.folded import fold
 from lipwright.training.pack import Pack
 
 log = logging.getLogger(__name__)
@@ -220,6 +221,14 @@ class Trainer(Generic[Taught]):
             self._on_step(phase, step + 1, record)
             if record.finished:
                 break
+
+    def fold(self) -> None:
+        """Go on from the averaged weights without batch norms; where there are none, nothing changes."""
+        if not any(isinstance(module, nn.BatchNorm2d) for module in self.student.modules()):
+            return
+        self.student.load_state_dict(self.average.state_dict())
+        fold(self.student)
+        fold(self.average)
 
     def optimizer(self, phase: Phase, trained: nn.Module, slow: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer of a phase; ``slow``, a part of ``trained``, learns at a fifth of the rate."""

@@ -275,6 +275,8 @@ def _train_generator(
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.name.startswith("speak"):
+            if plan.folded:
+                trainer.fold()
             checks = _checks(phase, plan, watched, lambda student: student.generator)
         loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.learns)
         slow = ear if checks and begins != "none" else None

@@ -69,6 +69,8 @@ class Plan:
     """Whether the generator runs compiled (``training.compiled``) in the ``speak`` phases."""
     bf16: bool = True
     """Whether layers multiply in bf16 and not in f32; plans written before that was asked all did."""
+    folded: bool = False
+    """Whether the batch norms go into the convolutions (``training.folded``) before it learns to speak."""
 
     @property
     def seconds(self) -> float:
@@ -117,7 +119,9 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     )
     if start(pack.base, width) == "whole generator":
         phases = tuple(phase.gentle() for phase in phases)
-    costs = _measured(pack, sampler, phases, width, device) | {"expert": _measured_expert(pack, expert, device)}
+    costs = _measured(pack, sampler, phases, width, device, folded=not large) | {
+        "expert": _measured_expert(pack, expert, device)
+    }
     compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, minutes * 60)
     seconds = minutes * 60 - (time.monotonic() - began)
     if seconds < _FEWEST * sum(costs.values()):
@@ -142,6 +146,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         held_out=pack.held_out,
         compiled=compiled,
         bf16=has_bf16(torch.device(device).type),
+        folded=not large,
     )
 
 
@@ -150,13 +155,17 @@ def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
     return replace(phase, steps=min(steps, _MOST.get(phase.name, steps)))
 
 
-def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str) -> dict[str, float]:
+def _measured(
+    pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str, *, folded: bool
+) -> dict[str, float]:
     """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
     costs = {}
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     for planned in phases:
         phase = replace(planned, steps=2)
+        if folded and phase.name.startswith("speak"):
+            trainer.fold()
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
         loss = heard if sound else speaking(sampler, voices, phase, trainer.device, NOBODY)
