@@ -76,6 +76,7 @@ from lipwright.training.plan import Plan, make_plan
 from lipwright.training.speech import SpeechSampler, own_speech
 from people import FRAMES, person
 from talking import face
+from tools.presenter import train as presenter
 
 SOURCE = Path(__file__).parent.parent / "src"
 
@@ -1098,3 +1099,18 @@ def test_a_measured_step_of_speech_has_no_norms_where_training_has_none(
     for folded in (False, True):
         planning._measured(pack, sampler, TINY.phases, "mobile", "cpu", folded=folded)
         assert seen == {"draw": True, "listen": True, "speak160": not folded, "speak320": not folded}
+
+
+def test_the_presenter_learns_to_speak_without_norms_too(pack: Pack, tmp_path: Path) -> None:
+    sampler, speech = Sampler(pack, pack.training_frames(), 1), SpeechSampler(own_speech(pack), 2)
+    normed: list[bool] = []
+    trainer = Trainer(
+        Student(pack, "mobile"),
+        tmp_path,
+        on_step=lambda *_: normed.append(any(isinstance(m, nn.BatchNorm2d) for m in trainer.student.modules())),
+        bf16=False,
+    )
+    presenter.run(trainer, list(TINY.phases[1:3]), sampler, speech, has_ear=False)
+    assert normed == TINY.phases[1].steps * [True] + TINY.phases[2].steps * [False]
+    weights = presenter.finished(trainer.average.generator, pack, gain=1.2)
+    assert set(weights.state_dict()) == set(Generator("mobile").state_dict())

@@ -85,9 +85,15 @@ def finished(generator: Generator, pack: Pack, gain: float) -> Generator:
 
 
 def run(trainer: Trainer[Student], phases: list[Phase], sampler: Sampler, speech: SpeechSampler, has_ear: bool) -> None:
-    """All phases, one after the other; an ear that can hear already is held back while the picture half learns."""
+    """All phases, one after the other; an ear that can hear already is held back while the picture half learns.
+
+    On a processor norms are folded away before it speaks, as in everybody's training.
+    """
     for phase in phases:
-        slow = ear if has_ear and phase.name.startswith("speak") else None
+        speaks = phase.name.startswith("speak")
+        slow = ear if has_ear and speaks else None
+        if speaks and trainer.device.type == "cpu":
+            trainer.fold()
         loss = lesson(phase, sampler, speech, trainer.device)
         trainer.run(phase, loss, learner(phase), slow=slow)
 
