@@ -1,11 +1,13 @@
 """Measure an audio encoder: machine speech it never heard, real people, real films, bad sound, streaming.
 
     python -m tools.speech.measure ENCODER.pth HEADS.pth --pack PACK.npz --data DEV_DATA --corpus CORPUS --json OUT.json
+    python -m tools.speech.measure ENCODER.onnx --data DEV_DATA
 
-ENCODER.pth and HEADS.pth come from ``train_encoder.py``, PACK.npz from ``pack_speech.py``; DEV_DATA is the folder with
-``speech/transcripts.tsv`` and ``video/``. With CORPUS, which may be left out, the truth itself is measured: how far
-forced alignment agrees with the phone times of machine speech. ``docs/voice.md`` explains every figure. Needs
-pocketsphinx and torch.
+ENCODER.pth and HEADS.pth come from ``train_encoder.py``, PACK.npz from ``pack_speech.py``; ENCODER.onnx is what an
+avatar ships, and is heard as a renderer hears it. Without HEADS.pth the rows that need it are left out. DEV_DATA is the
+folder with ``speech/transcripts.tsv`` and ``video/``. With CORPUS, which may be left out, the truth itself is measured:
+how far forced alignment agrees with the phone times of machine speech. ``docs/voice.md`` explains every figure. Needs
+torch, and with HEADS.pth pocketsphinx.
 """
 
 from __future__ import annotations
@@ -27,20 +29,18 @@ from torch import nn
 
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import MelStream, mel_slices
-from lipwright.check.lips import lip_gaps
-from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, frame_count
+from lipwright.contract import SAMPLE_RATE, FloatArray, frame_count
+from lipwright.runtimes import Runtime, open_runtime
 from lipwright.training import disguise
 from lipwright.video import VideoReader
-from tools.speech import articulation
+from tools.speech import articulation, lip_gap
+from tools.speech.bootstrap import DoubleArray, drawn, in_blocks, interval
 from tools.speech.corpus import Utterance, load
+from tools.speech.lip_gap import Figure, IntArray
 from tools.speech.phones import CHANNELS, CLASSES, CLOSED, REST, ROUNDED, Phone, Shape, shapes_of_cmu
-from tools.speech.train_encoder import Ear, SpeechPack
+from tools.speech.train_encoder import Ear, Heads, SpeechPack
 
 log = logging.getLogger("measure")
-
-DoubleArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-Figure = dict[str, float]
 
 # --- classes ----------------------------------------------------------------------------------------------------------
 #: 14 shapes that a viewer tells apart; what one of them holds is easily taken for its neighbour, by eye and by ear.
@@ -66,24 +66,8 @@ _GROUPS = {"closed": CLOSED, "rounded": ROUNDED, "rest": frozenset({REST})}
 _ALIKE = (CLASSES.index("ax"), CLASSES.index("ah"))
 FIGURES = ("accuracy", "coarse", *(f"{group}_{what}" for group in _GROUPS for what in ("recall", "precision")))
 
-# --- statistics -------------------------------------------------------------------------------------------------------
-#: Frames that are drawn together: neighbours are no independent observations.
-BLOCK = FPS
-DRAWS = 2000
-CONFIDENCE = (2.5, 97.5)
-
-# --- read-out of the lip gap ------------------------------------------------------------------------------------------
+# --- films ------------------------------------------------------------------------------------------------------------
 FILMS = ("ls_demo1.mp4", "ls_demo2.mp4")
-#: The read-out of frame i sees frames i - CONTEXT .. i + CONTEXT.
-CONTEXT = 2
-#: Principal components of each frame, for every kind of input alike.
-COMPONENTS = 24
-FOLDS = 5
-INNER_FOLDS = 4
-#: Frames between training and test.
-GAP = FPS
-#: Penalties tried inside the training folds, times the number of training frames.
-PENALTIES = 10.0 ** np.arange(-2, 4)
 #: Column of the lip gap among the tracks of a pack: the 13 channels, closure, then `articulation.Measures`.
 GAP_TRACK = len(CHANNELS) + 1
 
@@ -93,18 +77,43 @@ class TranscriptError(ValueError):
 
 
 # --- what the encoder hears -------------------------------------------------------------------------------------------
-def load_ear(encoder: Path, heads: Path) -> Ear:
-    """The encoder and its linear read-outs from their ``state_dict`` files."""
-    state = torch.load(heads, weights_only=True)
-    ear = Ear(len(state["classes.weight"]), len(state["tracks.weight"]))
+@dataclass(frozen=True)
+class ShippedEar:
+    """An encoder in a runtime of the package, which hears one slice at a time, as a renderer does."""
+
+    encoder: Runtime
+    heads: Heads | None = None
+
+
+AnyEar = Ear | ShippedEar
+
+
+def load_ear(encoder: Path, heads: Path | None) -> AnyEar:
+    """The encoder (.pth or .onnx) and, if there is such a file, its linear read-outs.
+
+    A ``state_dict`` with heads is the network of the training; anything else is opened as a renderer opens it, in f32.
+    """
+    trained = None if heads is None else _load_heads(heads)
+    if trained is None or encoder.suffix == ".onnx":
+        return ShippedEar(open_runtime(encoder, "encoder", precision="f32", threads=1), trained)
+    ear = Ear(trained.classes.out_features, trained.tracks.out_features)
     ear.encoder.load_state_dict(torch.load(encoder, weights_only=True))
-    ear.heads.load_state_dict(state)
+    ear.heads.load_state_dict(trained.state_dict())
     return ear.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def _load_heads(path: Path) -> Heads:
+    state = torch.load(path, weights_only=True)
+    heads = Heads(len(state["classes.weight"]), len(state["tracks.weight"]))
+    heads.load_state_dict(state)
+    return heads.eval()
+
+
 @torch.inference_mode()
-def features(ear: Ear, mel: FloatArray) -> FloatArray:
+def features(ear: AnyEar, mel: FloatArray) -> FloatArray:
     """[n, 512] features of [n, 1, 80, 16] slices."""
+    if isinstance(ear, ShippedEar):
+        return np.concatenate([ear.encoder.run(mel[at : at + 1]) for at in range(len(mel))])
     chunks = (torch.from_numpy(mel[at : at + 256]) for at in range(0, len(mel), 256))
     parts = [ear.encoder(chunk.contiguous(memory_format=torch.channels_last)).float() for chunk in chunks]
     return np.asarray(torch.cat(parts).numpy())
@@ -117,9 +126,24 @@ def read(head: nn.Linear, feature: FloatArray) -> FloatArray:
         return np.asarray(head(torch.from_numpy(feature)).numpy())
 
 
-def guessed(ear: Ear, feature: FloatArray) -> IntArray:
+def class_logits(heads: Heads, feature: FloatArray) -> FloatArray:
+    """[n, 28] how probable each class is after each of [n, 512] features, before the softmax."""
+    return read(heads.classes, feature)
+
+
+def guessed(heads: Heads, feature: FloatArray) -> IntArray:
     """[n] the most probable class of each feature."""
-    return np.asarray(read(ear.heads.classes, feature).argmax(1))
+    return np.asarray(class_logits(heads, feature).argmax(1))
+
+
+def coarse_summed(logits: FloatArray) -> IntArray:
+    """[n] the coarse group (place in COARSE) whose classes are most probable together, from logits [n, 28].
+
+    The most probable class alone lets a group lose whose members share its votes.
+    """
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    groups = np.stack([raised[:, group == _COARSE_OF].sum(1) for group in range(len(COARSE))], axis=1)
+    return np.asarray(groups.argmax(1))
 
 
 # --- frame accuracy ---------------------------------------------------------------------------------------------------
@@ -130,8 +154,7 @@ def tally(guess: npt.NDArray[np.integer], truth: npt.NDArray[np.integer]) -> Dou
         ids = [CLASSES.index(name) for name in sorted(group)]
         said, there = np.isin(guess, ids), np.isin(truth, ids)
         columns += [said & there, there, said]
-    counts = np.stack(columns, axis=1).astype(np.float64)
-    return np.add.reduceat(counts, np.arange(0, len(counts), BLOCK))
+    return in_blocks(np.stack(columns, axis=1))
 
 
 def ratios(counts: DoubleArray) -> DoubleArray:
@@ -143,17 +166,6 @@ def ratios(counts: DoubleArray) -> DoubleArray:
     return np.concatenate(parts, axis=-1)
 
 
-def drawn(blocks: int) -> DoubleArray:
-    """[DRAWS, blocks] how often each block is in each bootstrap sample."""
-    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS).astype(np.float64)
-
-
-def interval(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Lower and upper end of the 95 % confidence interval over the first axis."""
-    low, high = np.percentile(values, CONFIDENCE, axis=0)
-    return low, high
-
-
 @dataclass(frozen=True)
 class Score:
     """Frame figures of one stretch of sound, with block-bootstrap confidence intervals."""
@@ -163,18 +175,39 @@ class Score:
     value: Figure
     low: Figure
     high: Figure
+    summed: Figure | None = None
+    """value, low and high of the coarse accuracy by `coarse_summed`; None where there are answers without logits."""
 
     @classmethod
-    def of(cls, name: str, counts: DoubleArray) -> Score:
-        """From `tally`'s counts; of one block the interval is the value itself."""
-        low, high = interval(ratios(drawn(len(counts)) @ counts))
-        value = ratios(counts.sum(0))
-        named = [dict(zip(FIGURES, map(float, row), strict=True)) for row in (value, low, high)]
-        return cls(name, int(counts[:, 0].sum()), *named)
+    def of(cls, name: str, counts: DoubleArray, summed: DoubleArray | None = None) -> Score:
+        """From `tally`'s counts, and [blocks] hits of `coarse_summed`; of one block the interval is the value."""
+        draws, frames = drawn(len(counts)), counts[:, 0]
+        low, high = interval(ratios(draws @ counts))
+        rows = (ratios(counts.sum(0)), low, high)
+        value, least, most = (dict(zip(FIGURES, map(float, row), strict=True)) for row in rows)
+        share: Figure | None = None
+        if summed is not None:
+            ends = interval((draws @ summed) / (draws @ frames))
+            row = (summed.sum() / frames.sum(), *ends)
+            share = dict(zip(("value", "low", "high"), map(float, row), strict=True))
+        return cls(name, int(frames.sum()), value, least, most, share)
+
+    @classmethod
+    def heard(cls, name: str, logits: Sequence[FloatArray], truths: Sequence[IntArray], alike: bool = False) -> Score:
+        """Of stretches of sound, logits [n, 28] and classes [n] each; ``alike``: the vowels of AH are `joined`."""
+        said = [joined(one.argmax(1)) if alike else one.argmax(1) for one in logits]
+        counts = [tally(guess, truth) for guess, truth in zip(said, truths, strict=True)]
+        hits = [
+            in_blocks((coarse_summed(one) == _COARSE_OF[truth])[:, None])
+            for one, truth in zip(logits, truths, strict=True)
+        ]
+        return cls.of(name, np.concatenate(counts), np.concatenate(hits)[:, 0])
 
     def row(self) -> str:
         """A row of the table: each figure with its interval."""
         cells = [f"{self.value[f]:.2f} ({self.low[f]:.2f}-{self.high[f]:.2f})" for f in FIGURES]
+        s = self.summed
+        cells.append("" if s is None else f"{s['value']:.2f} ({s['low']:.2f}-{s['high']:.2f})")
         return " | ".join(["", self.name, str(self.frames), *cells, ""]).strip()
 
 
@@ -188,13 +221,13 @@ def sampled(pack: SpeechPack, split: str, most: int) -> IntArray:
     return frames[np.isin(pack.utterance[frames], chosen)]
 
 
-def unheard(ear: Ear, pack: SpeechPack, split: str, most: int) -> Score:
+def unheard(ear: AnyEar, heads: Heads, pack: SpeechPack, split: str, most: int) -> Score:
     """Clean machine speech of one split of the pack."""
     frames = sampled(pack, split, most)
-    truth = pack.classes[frames]
     chunks = np.array_split(frames, max(1, len(frames) // 4096))
-    guess = [guessed(ear, features(ear, pack.slices(c, np.zeros(len(c), np.int64)).numpy())) for c in chunks]
-    return Score.of(split, tally(np.concatenate(guess), truth))
+    heard = [features(ear, pack.slices(c, np.zeros(len(c), np.int64)).numpy()) for c in chunks]
+    truth = pack.classes[frames].astype(np.int64)
+    return Score.heard(split, [np.concatenate([class_logits(heads, f) for f in heard])], [truth])
 
 
 # --- truth of real recordings -----------------------------------------------------------------------------------------
@@ -311,18 +344,24 @@ class Recording:
     name: str
     samples: FloatArray
     """[n] 16 kHz mono."""
-    truth: IntArray
-    """[frames] classes, `joined`."""
+    truth: IntArray | None
+    """[frames] classes, `joined`; None: nobody asked."""
 
 
-def recordings(folder: Path, aligner: Aligner) -> Iterator[Recording]:
-    """The English recordings of ``transcripts.tsv`` (file, language, text); what cannot be aligned is logged."""
+def recordings(folder: Path, aligner: Aligner | None) -> Iterator[Recording]:
+    """The English recordings of ``transcripts.tsv`` (file, language, text); what cannot be aligned is logged.
+
+    Without an aligner they come without their truth.
+    """
     for line in (folder / "transcripts.tsv").read_text(encoding="utf-8").splitlines():
         name, language, text = line.split("\t")
         if language != "en":
             log.warning("%s is left out: no aligner for the language %r", name, language)
             continue
         samples = hear(folder / name)
+        if aligner is None:
+            yield Recording(name, samples, None)
+            continue
         try:
             phones = aligner.align(samples, text)
         except TranscriptError as error:
@@ -362,36 +401,60 @@ CONDITIONS: dict[str, Change] = {
 }
 
 
+#: The most that a change may make of the shipped encoder's features, as `relative_change` measures it; docs/voice.md.
+TOLERANCES = {"level -40 dB, 16 bit": 0.75, "clipped 12 dB below its peak": 0.80, "telephone": 0.65}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a change of the sound costs in frame accuracy."""
+
+    score: Score
+    drop: float
+    """Loss of accuracy, 0..1."""
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Robustness:
     """What a change of the sound does to the features of all recordings."""
 
-    score: Score
+    name: str
     change: float
-    """Root mean square of the difference over that of the clean features about their mean."""
-    drop: float
-    """Loss of accuracy, 0..1."""
-    drop_low: float
-    drop_high: float
+    """`relative_change`."""
+    loss: Loss | None = None
+    """None without heads."""
+
+    @property
+    def verdict(self) -> str:
+        """``within`` or ``beyond`` the tolerance, with its value; empty where none is stated."""
+        most = TOLERANCES.get(self.name)
+        return "" if most is None else f"{'within' if self.change <= most else 'beyond'} {most:.2f}"
 
 
 def disturbed(
-    ear: Ear, people: Sequence[Recording], condition: str, others: Mapping[str, FloatArray], clean: Sequence[FloatArray]
-) -> Robustness:
-    """The recordings under one condition; ``others`` are the voices of the babble, the speaker's own file left out."""
+    ear: AnyEar, sounds: Mapping[str, FloatArray], condition: str, voices: Mapping[str, FloatArray]
+) -> list[FloatArray]:
+    """Features of sounds by their files' names under one condition; ``voices`` babble, but not a sound's own file."""
     rng = np.random.default_rng(0)
-    heard = []
-    for person in people:
-        voices = [voice for name, voice in others.items() if name != person.name]
-        heard.append(features(ear, mel_slices(CONDITIONS[condition](person.samples, rng, voices))))
+    change = CONDITIONS[condition]
+    others = {name: [voice for other, voice in voices.items() if other != name] for name in sounds}
+    return [features(ear, mel_slices(change(sound, rng, others[name]))) for name, sound in sounds.items()]
+
+
+def lost(
+    heads: Heads, name: str, now: Sequence[FloatArray], then: Sequence[FloatArray], truths: list[IntArray]
+) -> Loss:
+    """The accuracy that features [n, 512] each have ``now`` against ``then``."""
     counts, before = (
-        [tally(joined(guessed(ear, f)), p.truth) for f, p in zip(fs, people, strict=True)] for fs in (heard, clean)
+        np.concatenate([tally(joined(guessed(heads, f)), truth) for f, truth in zip(fs, truths, strict=True)])
+        for fs in (now, then)
     )
-    now, then = np.concatenate(counts), np.concatenate(before)
-    weights = drawn(len(now))
-    low, high = interval(ratios(weights @ then)[:, 0] - ratios(weights @ now)[:, 0])
-    drop = float(ratios(then.sum(0))[0] - ratios(now.sum(0))[0])
-    return Robustness(Score.of(condition, now), relative_change(clean, heard), drop, float(low), float(high))
+    weights = drawn(len(counts))
+    low, high = interval(ratios(weights @ before)[:, 0] - ratios(weights @ counts)[:, 0])
+    drop = float(ratios(before.sum(0))[0] - ratios(counts.sum(0))[0])
+    return Loss(Score.of(name, counts), drop, float(low), float(high))
 
 
 def relative_change(clean: Sequence[FloatArray], changed: Sequence[FloatArray]) -> float:
@@ -413,7 +476,7 @@ class Streaming:
     """Largest feature."""
 
 
-def streamed(ear: Ear, samples: FloatArray) -> Streaming:
+def streamed(ear: AnyEar, samples: FloatArray) -> Streaming:
     """Push the sound in chunks of 1 to 4000 samples and encode whatever slices they complete."""
     rng = np.random.default_rng(0)
     cuts = np.cumsum(rng.integers(1, 4001, len(samples) // 1000))
@@ -428,97 +491,16 @@ def streamed(ear: Ear, samples: FloatArray) -> Streaming:
 
 
 # --- the lip gap of real films ----------------------------------------------------------------------------------------
-def folds(frames: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """Training and test frames of FOLDS contiguous parts, GAP frames apart."""
-    every = np.arange(frames)
-    for test in np.array_split(every, FOLDS):
-        yield every[(every < test[0] - GAP) | (every > test[-1] + GAP)], test
-
-
-def reduced(inputs: FloatArray, train: IntArray) -> DoubleArray:
-    """[n, (2 CONTEXT + 1) COMPONENTS]: principal components of standardised inputs [n, d], neighbours side by side.
-
-    Mean, spread and components are those of the training frames; beyond the ends the last frame is repeated.
-    """
-    known = inputs[train].astype(np.float64)
-    mean, spread = known.mean(0), known.std(0) + 1e-3 * known.std()
-    axes = np.linalg.svd((known - mean) / spread, full_matrices=False)[2][:COMPONENTS]
-    scores = (inputs - mean) / spread @ axes.T
-    around = np.arange(len(inputs))[:, None] + np.arange(-CONTEXT, CONTEXT + 1)
-    return np.asarray(scores[np.clip(around, 0, len(inputs) - 1)].reshape(len(inputs), -1))
-
-
-def ridge(x: DoubleArray, y: DoubleArray, penalty: float) -> Callable[[DoubleArray], DoubleArray]:
-    """Linear read-out of [n, d] to [n] with ``penalty * n`` on the squared weights; the mean is free."""
-    middle, level = x.mean(0), float(y.mean())
-    centred = x - middle
-    weights = np.linalg.solve(centred.T @ centred + penalty * len(x) * np.eye(x.shape[1]), centred.T @ (y - level))
-    return lambda new: (new - middle) @ weights + level
-
-
-def best_penalty(x: DoubleArray, y: DoubleArray) -> float:
-    """Of PENALTIES the one with the least squared error over contiguous parts of the training frames."""
-    parts = np.array_split(np.arange(len(x)), INNER_FOLDS)
-
-    def error(penalty: float) -> float:
-        rest = [np.setdiff1d(np.arange(len(x)), part) for part in parts]
-        return sum(
-            float(np.sum((ridge(x[r], y[r], penalty)(x[p]) - y[p]) ** 2)) for r, p in zip(rest, parts, strict=True)
-        )
-
-    return float(min(PENALTIES, key=error))
-
-
-def read_out(inputs: FloatArray, gap: DoubleArray) -> DoubleArray:
-    """[n] lip gap of every frame, predicted by a ridge regression that saw only frames at least a second away."""
-    said = np.full(len(gap), np.nan)
-    for train, test in folds(len(gap)):
-        train = train[np.isfinite(gap[train])]
-        x = reduced(inputs, train)
-        said[test] = ridge(x[train], gap[train], best_penalty(x[train], gap[train]))(x[test])
-    return said
-
-
-def correlations(said: DoubleArray, gap: DoubleArray) -> DoubleArray:
-    """[1 + DRAWS] Pearson's r of all known frames, then of every bootstrap sample of blocks of a second."""
-    known = np.isfinite(gap)
-    moments = np.stack([known, said, gap, said * said, gap * gap, said * gap], axis=1)
-    blocks = np.add.reduceat(np.where(known[:, None], moments, 0.0), np.arange(0, len(gap), BLOCK))
-    n, x, y, xx, yy, xy = np.concatenate([blocks.sum(0)[None], drawn(len(blocks)) @ blocks]).T
-    return np.asarray((n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y)))
-
-
-def within_parts(values: DoubleArray) -> DoubleArray:
-    """The same series without the mean of each of the FOLDS parts: how a mouth moves, not how a face holds it."""
-    return np.concatenate([part - np.nanmean(part) for part in np.array_split(values, FOLDS)])
-
-
-def _with_interval(r: DoubleArray) -> Figure:
-    low, high = interval(r[1:])
-    return {"r": float(r[0]), "low": float(low), "high": float(high)}
-
-
-def film_figures(ear: Ear, film: Path) -> dict[str, Figure]:
-    """Correlation with the lip gap: read-outs of features and of log-mel, their difference, the encoder's own head."""
+def film_figures(ear: AnyEar, film: Path) -> dict[str, Figure]:
+    """Correlation with the lip gap, `lip_gap.figures`: features, log-mel, and the encoder's own head if it has any."""
     with VideoReader(film) as pictures:
-        gap, mel = lip_gaps(pictures), mel_slices(hear(film))
-    frames = min(len(gap), len(mel))
-    gap, mel = gap[:frames], mel[:frames]
+        lips, mel = lip_gap.watched(pictures), mel_slices(hear(film))
+    frames = min(len(lips.gap), len(mel))
+    lips, mel = lips.first(frames), mel[:frames]
     feature = features(ear, mel)
-    own = read(ear.heads.tracks, feature)[:, GAP_TRACK].astype(np.float64)
-    said = [read_out(inputs, gap) for inputs in (feature, mel.reshape(frames, -1))]
-    heard, plain = (correlations(one, gap) for one in said)
-    moved, plainly = (correlations(within_parts(one), within_parts(gap)) for one in said)
-    return {
-        "features": _with_interval(heard),
-        "log-mel": _with_interval(plain),
-        "difference": _with_interval(heard - plain),
-        "features, within parts": _with_interval(moved),
-        "log-mel, within parts": _with_interval(plainly),
-        "difference, within parts": _with_interval(moved - plainly),
-        "own head, not fitted": _with_interval(correlations(own, gap)),
-        "frames": {"all": float(frames), "with a face": float(np.isfinite(gap).sum())},
-    }
+    own = None if ear.heads is None else read(ear.heads.tracks, feature)[:, GAP_TRACK].astype(np.float64)
+    log.info("%s: %d frames, a face in %d, cuts %s", film.name, frames, np.isfinite(lips.gap).sum(), lips.cuts)
+    return lip_gap.figures({"features": feature, "log-mel": mel.reshape(frames, -1)}, lips, own)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -528,28 +510,23 @@ def _head(*names: str) -> str:
 
 def frame_table(scores: Sequence[Score]) -> str:
     """Frame figures as Markdown."""
-    names = ["sound", "frames", *(figure.replace("_", " ") for figure in FIGURES)]
+    names = ["sound", "frames", *(figure.replace("_", " ") for figure in FIGURES), "coarse, summed"]
     return "\n".join([_head(*names), *(score.row() for score in scores)])
 
 
 def robustness_table(rows: Sequence[Robustness]) -> str:
     """Effects of bad sound as Markdown."""
-    lines = [
-        f"| {r.score.name} | {r.change:.2f} | {100 * r.score.value['accuracy']:.1f} % "
-        f"| {100 * r.drop:.1f} ({100 * r.drop_low:.1f}-{100 * r.drop_high:.1f}) |"
-        for r in rows
-    ]
-    return "\n".join([_head("sound", "change of features", "accuracy", "drop, points"), *lines])
+    lines = []
+    for r in rows:
+        cells = ["", ""]
+        if r.loss is not None:
+            drop, low, high = (100 * x for x in (r.loss.drop, r.loss.low, r.loss.high))
+            cells = [f"{100 * r.loss.score.value['accuracy']:.1f} %", f"{drop:.1f} ({low:.1f}-{high:.1f})"]
+        lines.append(f"| {' | '.join([r.name, f'{r.change:.2f}', r.verdict, *cells])} |")
+    return "\n".join([_head("sound", "change of features", "tolerance", "accuracy", "drop, points"), *lines])
 
 
-def film_table(films: Mapping[str, Mapping[str, Figure]]) -> str:
-    """Correlations with the lip gap as Markdown."""
-    rows = next(iter(films.values()))
-    lines = [_head("film", *(name for name in rows if name != "frames"))]
-    for film, figures in films.items():
-        cells = [f"{v['r']:.2f} ({v['low']:.2f}-{v['high']:.2f})" for name, v in figures.items() if name != "frames"]
-        lines.append(f"| {' | '.join([film, *cells])} |")
-    return "\n".join(lines)
+WITHOUT_HEADS = "Without a heads file: no frame figures, no loss of accuracy, no lip gap of the encoder's own."
 
 
 @dataclass(frozen=True)
@@ -568,8 +545,8 @@ class Report:
             f"Streamed in random chunks: mel slices {'identical' if s.mel_identical else 'DIFFERENT'}, "
             f"features differ by at most {s.feature_difference:.1e} (largest feature {s.feature_largest:.1f})."
         )
-        parts = [frame_table(self.frames), robustness_table(self.robustness), film_table(self.films), streaming]
-        return "\n\n".join(parts)
+        frames = frame_table(self.frames) if self.frames else WITHOUT_HEADS
+        return "\n\n".join([frames, robustness_table(self.robustness), lip_gap.table(self.films), streaming])
 
     def json(self) -> str:
         """Everything, with intervals."""
@@ -577,39 +554,56 @@ class Report:
 
 
 def people_measures(
-    ear: Ear, speech: Path, people: Sequence[Recording]
+    ear: AnyEar, speech: Path, people: Sequence[Recording]
 ) -> tuple[list[Score], list[Robustness], Streaming]:
     """Real recordings: one by one, all together, under bad conditions, and streamed."""
-    others = {path.name: hear(path) for path in sorted(speech.iterdir()) if path.suffix in (".wav", ".flac")}
-    clean = [features(ear, mel_slices(person.samples)) for person in people]
-    counts = [tally(joined(guessed(ear, f)), p.truth) for f, p in zip(clean, people, strict=True)]
-    scores = [Score.of(p.name, c) for p, c in zip(people, counts, strict=True)]
-    scores.append(Score.of("real recordings, all", np.concatenate(counts)))
-    always = np.bincount(np.concatenate([p.truth for p in people])).argmax()
-    chance = [tally(np.full(len(p.truth), always), p.truth) for p in people]
-    scores.append(Score.of(f"the same, were the answer always {CLASSES[always]}", np.concatenate(chance)))
-    bad = [disturbed(ear, people, condition, others, clean) for condition in CONDITIONS]
+    voices = {path.name: hear(path) for path in sorted(speech.iterdir()) if path.suffix in (".wav", ".flac")}
+    sounds = {person.name: person.samples for person in people}
+    clean = [features(ear, mel_slices(sound)) for sound in sounds.values()]
+    truths = [person.truth for person in people if person.truth is not None]
+    scores = people_scores(ear.heads, list(sounds), clean, truths) if ear.heads else []
+    bad = []
+    for condition in CONDITIONS:
+        heard = disturbed(ear, sounds, condition, voices)
+        loss = lost(ear.heads, condition, heard, clean, truths) if ear.heads else None
+        bad.append(Robustness(condition, relative_change(clean, heard), loss))
     return scores, bad, streamed(ear, people[0].samples[: 10 * SAMPLE_RATE])
 
 
-def measure(ear: Ear, pack: SpeechPack, most: int, data: Path, corpus: Path | None) -> Report:
+def people_scores(
+    heads: Heads, names: Sequence[str], clean: Sequence[FloatArray], truths: Sequence[IntArray]
+) -> list[Score]:
+    """Features [n, 512] and classes [n] of recordings: each, all, and what always the same answer would score."""
+    logits = [class_logits(heads, feature) for feature in clean]
+    each = zip(names, logits, truths, strict=True)
+    scores = [Score.heard(name, [one], [truth], alike=True) for name, one, truth in each]
+    scores.append(Score.heard("real recordings, all", logits, truths, alike=True))
+    always = np.bincount(np.concatenate(truths)).argmax()
+    chance = [tally(np.full(len(truth), always), truth) for truth in truths]
+    return [*scores, Score.of(f"the same, were the answer always {CLASSES[always]}", np.concatenate(chance))]
+
+
+def machine_measures(ear: AnyEar, pack: SpeechPack | None, most: int) -> list[Score]:
+    """Every split of the pack that training never heard."""
+    if ear.heads is None or pack is None:
+        log.info("without heads and a pack: nothing of machine speech")
+        return []
+    return [unheard(ear, ear.heads, pack, split, most) for split in pack.splits if split.startswith("heldout")]
+
+
+def measure(ear: AnyEar, pack: SpeechPack | None, most: int, data: Path, corpus: Path | None) -> Report:
     """All measures; the parts log their names as they begin."""
-    scores = []
-    for split in (s for s in pack.splits if s.startswith("heldout")):
-        log.info("%s", split)
-        scores.append(unheard(ear, pack, split, most))
-    aligner = Aligner()
-    if corpus is not None:
+    log.info("machine speech")
+    scores = machine_measures(ear, pack, most)
+    aligner = Aligner() if ear.heads else None
+    if corpus is not None and aligner is not None:
         log.info("the aligner on machine speech")
         voice = (u for u in load(corpus, ("heldout_voice",)) if u.voice == "flite:slt" and u.language == "en")
         scores.append(aligner_on(list(islice(voice, 20)), aligner))
     log.info("real recordings")
     people = list(recordings(data / "speech", aligner))
     own, bad, streaming = people_measures(ear, data / "speech", people)
-    films = {}
-    for name in FILMS:
-        log.info("%s", name)
-        films[name] = film_figures(ear, data / "video" / name)
+    films = {name: film_figures(ear, data / "video" / name) for name in FILMS}
     return Report(scores + own, bad, films, streaming)
 
 
@@ -617,8 +611,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("encoder", type=Path)
-    parser.add_argument("heads", type=Path)
-    parser.add_argument("--pack", type=Path, required=True)
+    parser.add_argument("heads", type=Path, nargs="?")
+    parser.add_argument("--pack", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--json", type=Path)
@@ -628,8 +622,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
-    pack = SpeechPack.load(options.pack)
-    if tuple(pack.names) != CLASSES:
+    pack = SpeechPack.load(options.pack) if options.pack else None
+    if pack is not None and tuple(pack.names) != CLASSES:
         parser.error(f"{options.pack} has other classes than phones.py: pack the corpus again")
     ear = load_ear(options.encoder, options.heads)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):

@@ -1,6 +1,6 @@
 """Train the audio encoder: one slice of 16 mel columns (200 ms) to 512 features that tell what the mouth does.
 
-    python -m tools.speech.train_encoder PACK.npz OUT_DIR --minutes 25
+    python -m tools.speech.train_encoder PACK.npz OUT_DIR --steps 5753
 
 PACK.npz comes from ``pack_speech.py``. Needs numpy and torch alone, so that a bare GPU machine can run it. Three heads
 sit on the features and are thrown away afterwards: the mouth class (what is said), the 14 articulation channels (how
@@ -204,8 +204,17 @@ def learning_rate(done: float, step: int) -> float:
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-def train(pack: SpeechPack, seconds: float, device: str) -> tuple[Ear, int]:
-    """Train for a time; returns the averaged network and the number of steps."""
+def share_done(step: int, began: float, seconds: float, steps: int | None) -> float:
+    """Which share of a training lies behind, 0..1: of its ``steps`` if their number is given, else of its time."""
+    return (time.monotonic() - began) / seconds if steps is None else step / steps
+
+
+def train(pack: SpeechPack, seconds: float, device: str, steps: int | None = None) -> tuple[Ear, int]:
+    """Train for a number of steps, or for a time; returns the averaged network and the number of steps.
+
+    With ``steps`` the same pack gives the same weights on the same machine and number of threads; a time ends where the
+    machine has got to, and with it goes the learning rate.
+    """
     torch.manual_seed(0)
     frames = training_frames(pack)
     objective = Objective(pack, frames)
@@ -214,7 +223,7 @@ def train(pack: SpeechPack, seconds: float, device: str) -> tuple[Ear, int]:
     optimizer = torch.optim.AdamW(ear.parameters(), PEAK_RATE, weight_decay=0.02)
     began = time.monotonic()
     for step, (mel, classes, tracks) in enumerate(batches(pack, frames)):
-        done = (time.monotonic() - began) / seconds
+        done = share_done(step, began, seconds, steps)
         if done >= 1:
             break
         for group in optimizer.param_groups:
@@ -255,13 +264,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pack", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=25)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="of 256 slices; the same number gives the same weights again")
+    length.add_argument("--minutes", type=float, default=25, help="however many steps that is on this machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     pack = SpeechPack.load(options.pack)
-    ear, steps = train(pack, options.minutes * 60, options.device)
+    if options.steps is not None and options.steps < 1:
+        parser.error("--steps must be 1 or more")
+    ear, steps = train(pack, options.minutes * 60, options.device, options.steps)
     report: dict[str, object] = {"steps": steps, "batch": BATCH, "alignment": CENTRED.name}
     for split in pack.splits:
         report[split] = score(ear, pack, split, options.device)
