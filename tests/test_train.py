@@ -707,12 +707,13 @@ def test_what_is_known_already_learns_slowly(tmp_path: Path) -> None:
 # --- the plan -------------------------------------------------------------------------------------------------------
 def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     costs = {"draw": 1.0, "listen": 0.1, "speak160": 1.0, "speak320": 2.0}
-    monkeypatch.setattr(planning, "_measured", lambda *_, folded: dict(costs) if folded else {})
+    monkeypatch.setattr(planning, "_measured", lambda *_: dict(costs))
     monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
     monkeypatch.setattr(planning, "has_bf16", lambda device: device == "cpu")
     sampler = Sampler(pack, pack.training_frames(), 1)
     plan = make_plan(pack, sampler, "full", "cpu", 30)
     assert plan.bf16 is True and plan.folded is True
+    assert [phase.rate for phase in plan.phases] == [1.5e-3, 1e-3, 4e-4, 3e-4]
     assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
     assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
     plan.save(tmp_path / "plan.json")
@@ -741,7 +742,7 @@ def test_other_seconds_can_be_put_aside_and_a_run_keeps_its_own(pack: Pack, tmp_
 
 def test_a_machine_is_measured(pack: Pack) -> None:
     phases = tuple(replace(phase, batch=1) for phase in TINY.phases)
-    costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu", folded=True)
+    costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu")
     assert set(costs) == {"draw", "listen", "speak160", "speak320"} and min(costs.values()) > 0
 
 
@@ -1063,6 +1064,12 @@ def test_weights_travel_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         joined(tmp_path / "elsewhere" / WEIGHTS)
 
 
+@pytest.mark.parametrize(("from_whole", "factors"), [(False, [1, 1, 0.5, 0.5]), (True, [0.5, 0.5, 0.5, 0.5])])
+def test_what_has_no_norms_learns_at_half_the_rate(from_whole: bool, factors: list[float]) -> None:
+    phases = planning.without_norms(TINY.phases, from_whole)
+    assert [mine.rate / theirs.rate for mine, theirs in zip(phases, TINY.phases, strict=True)] == factors
+
+
 def test_folding_says_the_same_once_and_then_changes_nothing(pack: Pack, tmp_path: Path) -> None:
     torch.manual_seed(4)
     trainer = Trainer(Student(pack, "mobile"), tmp_path, bf16=False)
@@ -1085,7 +1092,7 @@ def test_folding_says_the_same_once_and_then_changes_nothing(pack: Pack, tmp_pat
     assert not torch.equal(mine, theirs), "what it has learnt since is not thrown away"
 
 
-def test_a_measured_step_of_speech_has_no_norms_where_training_has_none(
+def test_a_measured_step_of_speech_has_no_norms_as_training_has_none(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, bool] = {}
@@ -1096,9 +1103,8 @@ def test_a_measured_step_of_speech_has_no_norms_where_training_has_none(
 
     monkeypatch.setattr(planning, "_second_step", second)
     sampler = Sampler(pack, pack.training_frames(), 1)
-    for folded in (False, True):
-        planning._measured(pack, sampler, TINY.phases, "mobile", "cpu", folded=folded)
-        assert seen == {"draw": True, "listen": True, "speak160": not folded, "speak320": not folded}
+    planning._measured(pack, sampler, TINY.phases, "mobile", "cpu")
+    assert seen == {"draw": True, "listen": True, "speak160": False, "speak320": False}
 
 
 def test_the_presenter_learns_to_speak_without_norms_too(pack: Pack, tmp_path: Path) -> None:

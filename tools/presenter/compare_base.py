@@ -31,7 +31,7 @@ from lipwright.training.base import base_width, exported_weights, is_whole, whol
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
-from lipwright.training.plan import CHECKED_FRAMES, Plan
+from lipwright.training.plan import CHECKED_FRAMES, Plan, without_norms
 from tools.presenter.ending import in_a_sentence
 from tools.presenter.train import PHASES
 from tools.presenter.train_base import claim
@@ -126,8 +126,7 @@ def compare(
         for start in STARTS:
             begun = pack if start == "scratch" else replace(pack, base=base)
             asked = plan(count, width, len(pack.held_frames()))
-            if start == "base":  # as `lipwright train --base` does
-                asked = replace(asked, phases=tuple(phase.gentle() for phase in asked.phases))
+            asked = replace(asked, phases=without_norms(asked.phases, from_whole=start == "base"), folded=True)
             scores = train_person(
                 begun, out / f"{start}{count}", device=device, plan=asked, progress=_Teller(f"{start} {count}")
             )

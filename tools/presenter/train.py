@@ -30,6 +30,7 @@ from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import ear, learner, lesson
 from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
+from lipwright.training.plan import without_norms
 from lipwright.training.speech import Speech, SpeechSampler
 
 log = logging.getLogger("train")
@@ -87,12 +88,12 @@ def finished(generator: Generator, pack: Pack, gain: float) -> Generator:
 def run(trainer: Trainer[Student], phases: list[Phase], sampler: Sampler, speech: SpeechSampler, has_ear: bool) -> None:
     """All phases, one after the other; an ear that can hear already is held back while the picture half learns.
 
-    On a processor norms are folded away before it speaks, as in everybody's training.
+    Norms are folded away before it speaks, as in everybody's training.
     """
     for phase in phases:
         speaks = phase.name.startswith("speak")
         slow = ear if has_ear and speaks else None
-        if speaks and trainer.device.type == "cpu":
+        if speaks:
             trainer.fold()
         loss = lesson(phase, sampler, speech, trainer.device)
         trainer.run(phase, loss, learner(phase), slow=slow)
@@ -125,9 +126,9 @@ def main() -> None:
     phases = plan(options.scale, options.steps)
     if options.base:
         begin_from(student, options.base)
-        phases = [phase.gentle() for phase in phases]
     else:
         begin_by_copying(student, sampler)
+    phases = list(without_norms(phases, from_whole=options.base is not None))
     trainer = Trainer(student, options.out, options.device)
     run(trainer, phases, sampler, speech, has_ear=options.base is not None)
     save_weights(finished(trainer.average.generator, pack, options.gain), options.out / "generator.pth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class Plan:
     bf16: bool = True
     """Whether layers multiply in bf16 and not in f32; plans written before that was asked all did."""
     folded: bool = False
-    """Whether the batch norms go into the convolutions (``training.folded``) before it learns to speak."""
+    """Whether the batch norms go into the convolutions (``training.folded``) before it learns to speak; older plans
+    kept them."""
 
     @property
     def seconds(self) -> float:
@@ -117,11 +119,9 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=8e-4),
         Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=6e-4),
     )
-    if start(pack.base, width) == "whole generator":
-        phases = tuple(phase.gentle() for phase in phases)
-    costs = _measured(pack, sampler, phases, width, device, folded=not large) | {
-        "expert": _measured_expert(pack, expert, device)
-    }
+    phases = without_norms(phases, start(pack.base, width) == "whole generator")
+    costs = _measured(pack, sampler, phases, width, device)
+    costs["expert"] = _measured_expert(pack, expert, device)
     compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, minutes * 60)
     seconds = minutes * 60 - (time.monotonic() - began)
     if seconds < _FEWEST * sum(costs.values()):
@@ -146,8 +146,13 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         held_out=pack.held_out,
         compiled=compiled,
         bf16=has_bf16(torch.device(device).type),
-        folded=not large,
+        folded=True,
     )
+
+
+def without_norms(phases: Sequence[Phase], from_whole: bool) -> tuple[Phase, ...]:
+    """The phases, at half their rate where no norms catch a step: ``speak``, and all that begin from a generator."""
+    return tuple(phase.gentle() if from_whole or phase.name.startswith("speak") else phase for phase in phases)
 
 
 def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
@@ -155,16 +160,14 @@ def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
     return replace(phase, steps=min(steps, _MOST.get(phase.name, steps)))
 
 
-def _measured(
-    pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str, *, folded: bool
-) -> dict[str, float]:
+def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str) -> dict[str, float]:
     """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
     costs = {}
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     for planned in phases:
         phase = replace(planned, steps=2)
-        if folded and phase.name.startswith("speak"):
+        if phase.name.startswith("speak"):
             trainer.fold()
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
@@ -179,6 +182,7 @@ def _compile(
     """Whether to compile the generator; the ``speak`` phases' ``costs`` are those of the compiled one afterwards."""
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
+    trainer.fold()
     few = replace(phase, steps=2)
     loss = speaking(sampler, voices, few, trainer.device, NOBODY)
     optimizer = trainer.optimizer(few, trainer.student)
