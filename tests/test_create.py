@@ -589,6 +589,13 @@ def test_every_weakness_is_told(changes: Figures, sentence: str) -> None:
     assert sentence not in training_verdict(GOOD, training())
 
 
+def test_lips_that_copy_the_film_are_told() -> None:
+    copied = GOOD | {"other sound": {"same_lips_r": 0.0, "template_lips_r": 0.8}}
+    assert "what they did in the film" in training_verdict(copied, training())
+    unknown = GOOD | {"other sound": {"same_lips_r": None, "template_lips_r": None}}
+    assert training_verdict(unknown, training()) == training_verdict(GOOD, training())
+
+
 def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:
     told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("kept", "taught"))
     assert "stayed as it was" in told and "stayed as it was" not in quiet

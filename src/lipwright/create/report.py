@@ -22,6 +22,8 @@ FOLLOWS, FOLLOWS_WELL = 0.35, 0.65
 SOFT = 0.6
 #: Lips that move less than this share of what they should mumble.
 MUMBLES = 0.6
+#: Lips that go by this much with what they did in the film, while somebody else speaks, are copied and not spoken.
+COPIES = 0.5
 #: Steps of colour above this, in levels of 255, can be seen at the border.
 SEEN_BORDER = 2.0
 
@@ -84,6 +86,10 @@ def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> s
         sentences.append("The mouth is softer than the rest of the face.")
     if _less(own.get("lip_gap_amplitude"), MUMBLES):
         sentences.append("The lips move less than they should.")
+    if _less(COPIES, figures["other sound"]["template_lips_r"]):
+        sentences.append(
+            "Given another's words they still do what they did in the film: it has learnt too little to be shown."
+        )
     if not training["expert"]["used"]:
         sentences.append("The film was too short or too varied to teach a judge of lip sync, so none watched.")
     return " ".join(sentences)
