@@ -132,7 +132,7 @@ def test_a_training_leaves_weights_figures_and_pictures(
         }
     )
     assert figures["scores"]["truth"]["lip_gap_r"] > 0.95
-    assert figures["held_out"] == {"first": FRAMES - 40, "stop": FRAMES, "frames": 40}
+    assert figures["held_out"] == {"first": FRAMES - 40, "stop": FRAMES, "frames": 40, "checked": 6}
     assert figures["expert"]["used"] is (figures["expert"]["accuracy"] >= 0.75)
     assert figures["pictures"] == 2 * 2 + (4 * 2 + 7) + 2 * 1  # the fourth step shows a clip of 5, and 2 beside it
     assert [p["name"] for p in figures["phases"]] == ["draw", "listen", "speak160", "speak320"]
