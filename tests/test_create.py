@@ -596,6 +596,12 @@ def test_lips_that_copy_the_film_are_told() -> None:
     assert training_verdict(unknown, training()) == training_verdict(GOOD, training())
 
 
+def test_a_phase_that_the_clock_ended_is_named(sheet: Path) -> None:
+    phases = [training()["phases"][0] | {"ended": ended} for ended in ("steps", "time")]
+    named, quiet = (with_training(None, "me", GOOD, training(phases=[phase]), sheet) for phase in reversed(phases))
+    assert "Ended by the clock before all steps were done: draw." in named and "by the clock" not in quiet
+
+
 def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:
     told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("kept", "taught"))
     assert "stayed as it was" in told and "stayed as it was" not in quiet

@@ -137,6 +137,7 @@ def test_a_training_leaves_weights_figures_and_pictures(
     assert figures["pictures"] == 2 * 2 + (4 * 2 + 7) + 2 * 1  # the fourth step shows a clip of 5, and 2 beside it
     assert [p["name"] for p in figures["phases"]] == ["draw", "listen", "speak160", "speak320"]
     assert all(len(p["scores"]) == 2 for p in figures["phases"][2:])
+    assert all(p["ended"] == "steps" for p in figures["phases"])
 
 
 def test_progress_comes_to_its_end(trained: tuple[Path, dict[str, Any], list[Progress]]) -> None:
@@ -384,14 +385,14 @@ def test_a_card_is_asked_for_bf16_of_its_own(native: bool, monkeypatch: pytest.M
 
 
 def test_a_resumed_training_computes_as_it_began(pack: Pack, tmp_path: Path, rehearsal: Rehearsal) -> None:
-    """Whatever this processor has. Steps, checks, last drawings, plain steps and their drawing."""
+    """Whatever this processor has. Steps, checks, last drawings, plain steps, their checks and their drawing."""
     for bf16 in (False, True):
         folder = tmp_path / str(bf16)
         folder.mkdir()
         replace(TINY, bf16=bf16).save(folder / PLAN)
         rehearsal.bf16.clear()
         assert train_person(pack, folder, baselines=True)["bf16"] is bf16
-        assert rehearsal.bf16 == (19 + 4 + 2 + 12 + 1) * [bf16]
+        assert rehearsal.bf16 == (19 + 4 + 2 + 12 + 4 + 1) * [bf16]
 
 
 def test_a_plan_without_a_word_on_it_was_made_in_bf16_and_with_norms(tmp_path: Path) -> None:
@@ -656,6 +657,7 @@ def test_it_stops_when_it_stops_improving_and_keeps_the_best(tmp_path: Path) -> 
     trainer.run(phase, constant_loss, lambda net: net, Checks(10, score, patience=3))
     record = trainer.records["try"]
     assert record.scores == [[10, 1.0], [20, 3.0], [30, 2.0], [40, 2.5], [50, 2.9]] and record.finished
+    assert record.ended == "score"
     trainer.load_best(phase)
     assert all(torch.equal(value, best[1][name]) for name, value in trainer.average.state_dict().items())
     again = Trainer(nn.Linear(3, 3), tmp_path)
@@ -673,7 +675,7 @@ def test_it_stops_when_the_time_is_over(tmp_path: Path) -> None:
     checks: Checks[nn.Linear] = Checks(5000, lambda average: 1.0)
     trainer.run(Phase("long", 0, 1, 10_000, 0.1), slow_loss, lambda net: net, checks, limit_seconds=0.2)
     record = trainer.records["long"]
-    assert record.finished and record.seconds < 5
+    assert record.finished and record.ended == "time" and record.seconds < 5
     assert len(record.scores) == 1  # what was reached by then is a candidate for the best, too
 
 
