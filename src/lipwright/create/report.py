@@ -88,7 +88,7 @@ def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> s
         sentences.append("The lips move less than they should.")
     if _less(COPIES, figures["other sound"]["template_lips_r"]):
         sentences.append(
-            "Given another's words they still do what they did in the film: it has learnt too little to be shown."
+            "Given other words they still do what they did in the film: it has learnt too little to be shown."
         )
     if not training["expert"]["used"]:
         sentences.append("The film was too short or too varied to teach a judge of lip sync, so none watched.")
