@@ -375,6 +375,13 @@ def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.
         create(film, tmp_path / "you.avatar", base=base, audio_encoder=encoder)
 
 
+@pytest.mark.parametrize("name", ["lost.onnx", "lost.pth"])
+def test_an_encoder_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    film = short_film(tmp_path / "me.mp4", 30)
+    with pytest.raises(AvatarError, match=f"{name}: there is no such audio encoder"):
+        create(film, tmp_path / "me.avatar", audio_encoder=tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

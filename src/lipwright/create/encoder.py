@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from lipwright.contract import Alignment
-from lipwright.errors import AvatarError
 from lipwright.export import export_audio_encoder
 from lipwright.export_avatar import sample_mels
-
-_TORCH = (".pth", ".pt")
+from lipwright.prepare import check_encoder
+from lipwright.runtimes.torch import WEIGHTS
 
 
 def is_torch(encoder: Path) -> bool:
     """Whether an encoder comes as torch weights."""
-    return encoder.suffix in _TORCH
+    return encoder.suffix in WEIGHTS
 
 
 def as_onnx(encoder: Path, alignment: Alignment, folder: Path) -> Path:
@@ -30,8 +29,7 @@ def as_onnx(encoder: Path, alignment: Alignment, folder: Path) -> Path:
         ContractError: it holds something else than an audio encoder.
         LipwrightError: torch and ONNX differ too much, or torch is not installed.
     """
-    if not encoder.is_file():
-        raise AvatarError(f"{encoder}: there is no such audio encoder; check the name, or leave --audio-encoder away")
+    check_encoder(encoder)
     if not is_torch(encoder):
         return encoder
     made = folder / f"{encoder.stem}.onnx"

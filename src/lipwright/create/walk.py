@@ -27,7 +27,7 @@ from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
 from lipwright.errors import AvatarError, LipwrightError
-from lipwright.prepare import REPORT, prepare, sweep
+from lipwright.prepare import REPORT, check_encoder, prepare, sweep
 from lipwright.prepare.sound import check_sound
 from lipwright.video import VideoReader
 
@@ -118,6 +118,8 @@ def create(
         raise LipwrightError("a base hears with its own audio encoder: leave --audio-encoder or --base away")
     sweep(out)
     clear_removed(training_folder(out))
+    if audio_encoder is not None:
+        check_encoder(audio_encoder)
     job = Job.of(video, audio, face, audio_encoder, alignment)
     begun = _goes_on(out, video, job)
     if not begun:
@@ -208,11 +210,8 @@ def _may_replace(out: Path, job: Job, replace: bool) -> bool:
     if kept is None or replace:
         return replace
     if has_learnt(out):
-        what = ", ".join(
-            name for name in ("film", "audio", "face", "encoder") if getattr(kept, name) != getattr(job, name)
-        )
         raise AvatarError(
-            f"{out} has begun to learn from something else (other: {what}): --force begins anew and loses that, "
-            "or give the avatar another name"
+            f"{out} has begun to learn from something else (other: {', '.join(job.other_than(kept))}): --force begins "
+            "anew and loses that, or give the avatar another name"
         )
     return True

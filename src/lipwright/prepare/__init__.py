@@ -52,6 +52,7 @@ __all__ = [
     "Prepared",
     "Problem",
     "Progress",
+    "check_encoder",
     "forget_pieces",
     "prepare",
     "sweep",
@@ -208,6 +209,12 @@ def _check_face(video: Path, face: int, most: int) -> None:
         )
 
 
+def check_encoder(file: Path) -> None:
+    """Raise AvatarError unless an audio encoder that was asked for is there."""
+    if not file.is_file():
+        raise AvatarError(f"{file}: there is no such audio encoder; check the name, or leave --audio-encoder away")
+
+
 def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
     """The encoder that was asked for, else the presenter's, else none.
 
@@ -215,8 +222,7 @@ def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
         AvatarError: the one asked for is not there.
     """
     if file is not None:
-        if not file.is_file():
-            raise AvatarError(f"{file}: there is no such audio encoder; check the name, or leave --audio-encoder away")
+        check_encoder(file)
         licence = AVE_LICENCE if alignment == AVE else UNKNOWN
         return _Encoder(file, ModelRecord(file=ENCODER, licence=licence, origin=file.name), alignment)
     if not builtin_avatar().is_dir():
