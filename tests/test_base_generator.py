@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lipwright.training import lessons
 from lipwright.training.base import base_width, exported_weights
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
-from lipwright.training.plan import Plan
+from lipwright.training.plan import Plan, undrawn
 from lipwright.training.speech import Speech, own_speech
 from networks import formula_weights
 from people import person
@@ -38,6 +37,7 @@ from tools.presenter.place import Place
 from tools.presenter.render import claim, frame_path
 from tools.presenter.script import Script
 from tools.presenter.talk import Talk
+from tools.presenter.train import PHASES as LESSONS
 from tools.speech.phones import Phone, shapes_of_cmu
 from tools.speech.texts import held_out
 
@@ -350,15 +350,18 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 
 def test_a_plan_looks_at_as_many_pictures_as_were_asked_for() -> None:
-    plan = plan_for(8000, "full", 300)
-    seen = sum(phase.steps * phase.batch for phase in plan.phases if phase.size)
-    assert 8000 <= seen < 8000 + sum(phase.batch for phase in plan.phases)
-    assert plan.phases[1] == plan_for(2000, "full", 300).phases[1] and plan.checked_frames == 48
+    for phases in (LESSONS, undrawn(LESSONS)):
+        plan = plan_for(8000, "full", 300, phases)
+        seen = sum(phase.steps * phase.batch for phase in plan.phases if phase.size)
+        assert 8000 <= seen < 8000 + sum(phase.batch for phase in plan.phases)
+        listen = next(phase for phase in plan.phases if phase.name == "listen")
+        assert listen in plan_for(2000, "full", 300, phases).phases
+        assert plan.checked_frames == 48 and plan.folded
 
 
-def tiny(samples: int, width: str, held: int) -> Plan:
+def tiny(samples: int, width: str, held: int, phases: Sequence[Phase]) -> Plan:
     assert width == "mobile"
-    plan = plan_for(samples, "mobile", held)
+    plan = plan_for(samples, "mobile", held, phases)
     phases = tuple(replace(p, batch=1, steps=min(p.steps, 2)) for p in plan.phases)
     return replace(plan, phases=phases, expert=replace(plan.expert, steps=1, batch=4), checks=1, checked_frames=4)
 
@@ -371,5 +374,10 @@ def test_both_starts_are_compared_and_nothing_is_trained_twice(tmp_path: Path) -
     made = (tmp_path / "base8" / "speak320.pth").stat().st_mtime_ns
     again, _ = compare(person(held_out=(230, 260)), start, [8], tmp_path, "cpu", tiny)
     assert again == found and (tmp_path / "base8" / "speak320.pth").stat().st_mtime_ns == made
-    with pytest.raises(LipwrightError, match="without --base"):
-        compare(dataclasses.replace(person(), base=start), start, [8], tmp_path, "cpu", tiny)
+
+
+def test_of_what_the_pack_brings_scratch_takes_the_ear_alone(tmp_path: Path) -> None:
+    start = {name: value.numpy() for name, value in formula_weights(Generator("mobile")).state_dict().items()}
+    brought = person(held_out=(230, 260), base=start)
+    found, _ = compare(brought, start, [8], tmp_path, "cpu", tiny)
+    assert [(row.start, row.began_from) for row in found] == [("scratch", "ear"), ("base", "whole generator")]

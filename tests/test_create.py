@@ -47,7 +47,8 @@ from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.prepare import prepare, work_folder
 from lipwright.prepare.film import Pieces
 from lipwright.render import Renderer, render
-from lipwright.training.base import is_whole
+from lipwright.training.base import same
+from lipwright.training.collect import base_weights
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import PLAIN, PLAN, WEIGHTS, split, train_person
@@ -408,7 +409,7 @@ def test_the_command_tells_of_the_film_before_it_learns(
         cli.main(["create", str(film), "-o", str(tmp_path / "me.avatar"), "--no-consent", "--baselines"])
     told = capsys.readouterr().err
     assert "too short" in told and str(tmp_path / "me.avatar" / "report.html") in told
-    assert "for about 60 minutes" in told
+    assert "for about 81 minutes" in told
     assert told.index("looking at every picture") < told.index("too short")
 
 
@@ -431,8 +432,9 @@ def test_a_log_gets_a_line_for_each_step_and_minute(capsys: pytest.CaptureFixtur
 def test_a_pack_begins_where_it_was_asked_to_the_last_time(made: Made, tmp_path: Path) -> None:
     avatar = Avatar.open(made.out)
     for base in (None, avatar, None):
-        pack_avatar(avatar, tmp_path / "pack.npz", base)
-        assert is_whole(Pack.load(tmp_path / "pack.npz").base) == (base is not None)
+        pack_avatar(avatar, tmp_path / "pack.npz", base, "mobile")
+        assert same(Pack.load(tmp_path / "pack.npz").base, base_weights(avatar, base, "mobile"))
+    assert not same(base_weights(avatar, avatar, "mobile"), base_weights(avatar, None, "mobile"))
     shutil.rmtree(training_folder(made.out))
 
 
@@ -544,6 +546,9 @@ GOOD: dict[str, Figures] = {
 }
 
 
+STARTS = ("whole generator", "ear", "none")
+
+
 def training(**changes: Any) -> dict[str, Any]:
     phase = {"name": "draw", "curve": [[25, 0.9], [50, 0.5]], "scores": [[25, 1.0], [50, 1.2]]}
     told = {
@@ -551,7 +556,8 @@ def training(**changes: Any) -> dict[str, Any]:
         "seconds": 3600.0,
         "device": "a GPU",
         "width": "full",
-        "base": "ear",
+        "base": "whole generator",
+        "began_from": "lipwright",
         "pictures": 80_000,
         "training_frames": 5000,
         "held_out": {"first": 5400, "stop": 6000, "frames": 600},
@@ -611,7 +617,7 @@ def test_a_phase_that_the_clock_ended_is_named(sheet: Path) -> None:
 
 def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:
     told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("kept", "taught"))
-    assert "stayed as it was" in told and "stayed as it was" not in quiet
+    assert "was taken back" in told and "was taken back" not in quiet
 
 
 def test_advice_follows_what_is_wrong() -> None:
@@ -641,6 +647,17 @@ def test_plain_training_stands_beside_when_it_was_made(sheet: Path) -> None:
     measured = GOOD | {"plain L1": {"psnr": 25.4, "lip_gap_r": 0.33}}
     page = with_training(None, "me", measured, training(scores=plain), sheet)
     assert "25.4" in page and "25.5" not in page and "0.33" in page
+
+
+def test_the_page_says_how_still_the_lips_are_in_silence(sheet: Path) -> None:
+    page = with_training(None, "me", GOOD, training(), sheet)
+    assert "open by 1.0%" in page and "move by 0.2%" in page and "tremble by 0.10%" in page
+
+
+def test_the_page_says_where_it_began(sheet: Path) -> None:
+    said = [with_training(None, "me", GOOD, training(base=base, began_from="ada"), sheet) for base in STARTS]
+    assert "It began from ada, which can speak already." in said[0]
+    assert "It began with the ear of ada." in said[1] and "It began from nothing." in said[2]
 
 
 def test_the_page_names_are_safe_and_the_section_is_replaced(sheet: Path) -> None:

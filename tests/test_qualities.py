@@ -12,7 +12,7 @@ import pytest
 
 from avatars import make_avatar, tiny_encoder, tiny_generator
 from command import Command
-from lipwright.avatar import FAST_GENERATOR, GENERATOR, WEIGHTS, Avatar
+from lipwright.avatar import FAST_GENERATOR, GENERATOR, WEIGHTS, Avatar, builtin_avatar
 from lipwright.bench.measures import Task
 from lipwright.bench.walk import Plan, tasks
 from lipwright.contract import FloatArray
@@ -52,16 +52,19 @@ def drawn(avatar: Avatar) -> FloatArray:
 
 
 def test_a_training_begins_from_the_generator_as_wide_as_its_own(both: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[str] = []
+    presenter = Avatar.open(builtin_avatar())
+    taken: list[Path] = []
 
-    def exported(model: Path, ear_only: bool = False) -> dict[str, FloatArray]:
-        taken.append(model.name)
+    def exported(model: Path) -> dict[str, FloatArray]:
+        taken.append(model)
         return {}
 
     monkeypatch.setattr("lipwright.training.base.exported_weights", exported)
     base_weights(both, both, "full")
     base_weights(both, both, "mobile")
-    assert taken == [Path(GENERATOR).name, Path(FAST_GENERATOR).name]
+    base_weights(presenter, None, "full")
+    base_weights(presenter, None, "mobile")
+    assert taken == [each.path / file for each in (both, presenter) for file in (GENERATOR, FAST_GENERATOR)]
 
 
 # --- choice ---------------------------------------------------------------------------------------------------------

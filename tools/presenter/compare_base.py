@@ -3,9 +3,9 @@
     python -m tools.presenter.compare_base PACK.npz BASE --samples 2000 8000 32000 --out COMPARE/
 
 PACK is what ``lipwright train AVATAR --pack`` writes, BASE a generator (.pth, .onnx or an avatar). Each number of
-samples is a training of its own, from its first step to its last, once from what the pack brings (nothing, or the
-presenter's ear) and once from the base; both see the same samples. Resumable. Prints a table and writes
-COMPARE/compare.json.
+samples is a training of its own, from its first step to its last, once from scratch, as far as drawing goes (with the
+ear that the pack brings, if any), and once from the base; both see as many samples. Resumable. Prints a table and
+writes COMPARE/compare.json.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import torch
 from lipwright.digest import sha256
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
-from lipwright.training.base import base_width, exported_weights, is_whole, whole_weights
+from lipwright.training.base import base_width, ear_of, exported_weights, whole_weights
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
-from lipwright.training.plan import CHECKED_FRAMES, Plan, without_norms
+from lipwright.training.plan import CHECKED_FRAMES, Plan, undrawn, without_norms
 from tools.presenter.ending import in_a_sentence
 from tools.presenter.train import PHASES
 from tools.presenter.train_base import claim
@@ -65,9 +65,10 @@ class Row:
     sharpness: float | None
 
 
-def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase] = PHASES) -> Plan:
+def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase]) -> Plan:
     """A training that looks at ``samples`` pictures; ``held``: how many held-out frames there are."""
-    steps = {name: max(round(samples * share), 1) for name, share in _SHARES.items()}
+    shares = {phase.name: _SHARES[phase.name] for phase in phases if phase.size}
+    steps = {name: max(round(samples * share / sum(shares.values())), 1) for name, share in shares.items()}
     fitted = [replace(p, steps=math.ceil(steps[p.name] / p.batch) if p.name in steps else _LISTEN) for p in phases]
     return Plan(
         width=width,
@@ -79,6 +80,7 @@ def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase] = PH
         minutes=0,
         checkpoint_seconds=120,
         threads=torch.get_num_threads(),
+        folded=True,
     )
 
 
@@ -109,7 +111,7 @@ def compare(
     samples: Sequence[int],
     out: Path,
     device: str,
-    plan: Callable[[int, Width, int], Plan] = plan_for,
+    plan: Callable[[int, Width, int, Sequence[Phase]], Plan] = plan_for,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Train for every number of samples from both starts; what is done already is read.
 
@@ -117,16 +119,14 @@ def compare(
         The rows, and the scores of what costs nothing and of the truth.
 
     Raises:
-        LipwrightError: the pack begins from a whole generator already, or is too little to learn from.
+        LipwrightError: the pack is too little to learn from.
     """
-    if is_whole(pack.base):
-        raise LipwrightError("the pack begins from a whole generator itself: write it without --base")
     width, rows, beside = base_width(base), [], dict[str, Any]()
     for count in sorted(samples):
         for start in STARTS:
-            begun = pack if start == "scratch" else replace(pack, base=base)
-            asked = plan(count, width, len(pack.held_frames()))
-            asked = replace(asked, phases=without_norms(asked.phases, from_whole=start == "base"), folded=True)
+            begun = replace(pack, base=ear_of(pack.base) if start == "scratch" else base)
+            phases = PHASES if start == "scratch" else undrawn(PHASES)
+            asked = plan(count, width, len(pack.held_frames()), without_norms(phases, from_whole=start == "base"))
             scores = train_person(
                 begun, out / f"{start}{count}", device=device, plan=asked, progress=_Teller(f"{start} {count}")
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -35,7 +36,9 @@ Minutes = Annotated[float, typer.Option(min=0.1, help="Time for the training; ev
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Base = Annotated[str | None, typer.Option(help="Avatar to start from, or presenter; else his ear alone.")]
 WidthName = Annotated[str, typer.Option(help="full, or mobile: half as wide, for slow machines.")]
-Baselines = Annotated[bool, typer.Option(help="Also train plainly, to compare with; takes as long again.")]
+Baselines = Annotated[
+    bool, typer.Option(help="Also train plainly, to compare with: nearly three times the time in all.")
+]
 Encoder = Annotated[
     Path | None, typer.Option("--audio-encoder", help="Your own audio encoder, ONNX or .pth, not the presenter's.")
 ]
@@ -184,14 +187,18 @@ def create(
             agreed=agreed,
             ask=_ask_consent,
             identity=identity,
-            on_film=lambda film: _tell_film(film, minutes * (2 if baselines else 1)),
+            on_film=lambda film: _tell_film(film, minutes, baselines),
             progress=show,
         )
     _print_trained(created.trained, list(created.film.problems), as_json)
 
 
-def _tell_film(film: FilmFindings, minutes: float) -> None:
+def _tell_film(film: FilmFindings, minutes: float, baselines: bool) -> None:
     """Say what is wrong with a film while there is time to film it better: on stderr, before the long part."""
+    from lipwright.training.person import PLAIN_TAKES
+
+    if baselines:
+        minutes = math.ceil(minutes * (1 + PLAIN_TAKES))
     lines = [film.verdict, *film.problems, f"what was found, with pictures: {film.report}"]
     lines.append(f"it learns for about {minutes:g} minutes now; packing, exporting and measuring come on top")
     typer.echo("\n".join(line for line in lines if line), err=True)

@@ -33,8 +33,13 @@ logger = logging.getLogger(__name__)
 #: Suffix of the folder beside an avatar in which its training lives until it is done.
 _FOLDER = ".training"
 _PACK, _RUN = "pack.npz", "run"
+#: What a training begins from where no base is given.
+_PRESENTER = "lipwright's presenter"
 _LICENCE = "yours: made from your film"
 _LICENCE_BASED = "yours: made from your film and a base under its own licence ({base})"
+
+#: What the manifest keeps of a training's figures.
+_KEPT = ("pictures", "seconds", "device", "minutes", "base", "began_from", "expert", "scores")
 
 Show = Callable[[Step], None]
 
@@ -83,9 +88,9 @@ def train_avatar(
         avatar: as ``lipwright prepare`` made it.
         minutes: time for the training itself.
         device: ``cpu`` or ``cuda``.
-        base: an avatar whose generator is the start; None: the presenter's ear, where both hear alike.
+        base: an avatar whose generator is the start; None: the built-in presenter, where both hear alike.
         width: of the generator, ``full`` or ``mobile``; a base has its own.
-        baselines: also train plainly, for comparison; takes as long again.
+        baselines: also train plainly, for comparison; takes longer than the rest.
         trained: a folder in which ``python -m lipwright.training`` has finished: nothing is trained here.
         identity: who signs a consent; None: the user's own local key.
         progress: called now and then.
@@ -98,13 +103,10 @@ def train_avatar(
     """
     require_torch()
     from lipwright.create.measure import measure
-    from lipwright.training.base import is_whole
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
 
     pack = open_pack(avatar, base, width, progress)
-    if base is not None and not is_whole(pack.base):
-        logger.warning("going on as begun, without a base: remove %s to begin anew", training_folder(avatar.path))
     folder = trained or training_folder(avatar.path) / _RUN
     if trained is None:
         train_person(
@@ -117,7 +119,7 @@ def train_avatar(
             progress=lambda p: progress(Step(p.step, p.done, p.total)),
         )
     weights = joined(folder / RUN_WEIGHTS)
-    done = _read_figures(folder / FIGURES)
+    done = _read_figures(folder / FIGURES) | {"began_from": base.name if base else _PRESENTER}
     speaking = _with_generator(avatar, weights, done, base, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
     figures = measure(speaking, Networks.open(speaking), _as_trained(pack, done), plain, progress)
@@ -178,15 +180,18 @@ def open_pack(
     avatar: Avatar, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
 ) -> Pack:
     """The avatar's training pack, beside the avatar; written anew while nothing was trained from another beginning."""
-    from lipwright.training.base import is_whole
-    from lipwright.training.collect import collect
+    from lipwright.training.base import same
+    from lipwright.training.collect import base_weights, collect
     from lipwright.training.pack import Pack
     from lipwright.training.person import PLAN
 
     path = training_folder(avatar.path) / _PACK
     if path.exists():
-        kept, begun = Pack.load(path), (path.parent / _RUN / PLAN).exists()
-        if begun or is_whole(kept.base) == (base is not None):
+        kept = Pack.load(path)
+        if same(kept.base, base_weights(avatar, base, width)):
+            return kept
+        if (path.parent / _RUN / PLAN).exists():
+            logger.warning("going on as begun, from another base: remove %s to begin anew", path.parent)
             return kept
     path.parent.mkdir(exist_ok=True)
     collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
@@ -220,7 +225,7 @@ def _as_trained(pack: Pack, done: dict[str, Any]) -> Pack:
 def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], base: Avatar | None, progress: Show) -> Avatar:
     """The avatar with its weights, and the network exported from them and compared."""
     progress(Step("exporting the network", 0, None))
-    licence = _LICENCE_BASED.format(base=base.name if base else "lipwright's presenter, Apache-2.0")
+    licence = _LICENCE_BASED.format(base=base.name if base else f"{_PRESENTER}, Apache-2.0")
     record = ModelRecord(
         file=WEIGHTS,
         licence=_LICENCE if done["base"] == "none" else licence,
@@ -248,7 +253,7 @@ def _with_report(avatar: Avatar, figures: dict[str, Figures], done: dict[str, An
     """The avatar with its figures in the manifest and in the report."""
     page = avatar.path / REPORT
     text = page.read_text(encoding="utf-8") if page.is_file() else None
-    kept = {key: done[key] for key in ("pictures", "seconds", "device", "minutes", "base", "expert", "scores")}
+    kept = {key: done[key] for key in _KEPT}
     manifest = avatar.manifest.changed(
         figures=avatar.manifest.figures
         | {"quality": figures, "training": kept | {"references": done["references"]}}

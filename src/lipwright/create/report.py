@@ -194,8 +194,8 @@ def _written(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}%}"
 
 
 def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
@@ -207,7 +207,8 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         "both (best 1: the sound alone moves them), at most "
         f"r {_written(other['template_lips_r'])} with what they did in the film (best 0).",
         f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit 2 "
-        f"%) and move by {_percent(silence['step_99'])} from frame to frame (limit 0.5 %).",
+        f"%), move by {_percent(silence['step_99'])} from frame to frame at most (limit 0.5 %) and tremble by "
+        f"{_percent(silence['jitter'], 2)} (root mean square of these steps).",
     ]
     if voice:
         sentences.append(
@@ -216,8 +217,8 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         )
     if training.get("ear") == "kept":  # a training of an older version does not say
         sentences.append(
-            "What its ear learnt from this film helped nowhere else, so it stayed as it was: a longer film, or a "
-            "clearer sound, would teach it this voice."
+            "What its ear learnt from this film by listening helped nowhere else and was taken back, so it learnt with "
+            "the pictures alone: a longer film, or a clearer sound, would teach it this voice."
         )
     if expert["accuracy"] is None:
         sentences.append("A judge of lip sync could not be taught: there was too little to compare.")
@@ -228,10 +229,11 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
 
 
 def _facts(training: dict[str, Any]) -> str:
+    began_from = training["began_from"]
     base = {
         "none": "It began from nothing.",
-        "ear": "It began with the built-in presenter's ear, which knows many voices.",
-        "whole generator": "It began from another avatar.",
+        "ear": f"It began with the ear of {began_from}.",
+        "whole generator": f"It began from {began_from}, which can speak already.",
     }[training["base"]]
     references = sorted(set(training["references"]))
     late = [phase["name"] for phase in training["phases"] if phase.get("ended") == "time"]

@@ -35,7 +35,7 @@ def _options(device: str) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--device", default=device)
     parser.add_argument("--width", default="full", choices=["full", "mobile"])
-    parser.add_argument("--baselines", action="store_true", help="also train with plain L1: takes as long again")
+    parser.add_argument("--baselines", action="store_true", help="also train with plain L1: takes longer than the rest")
     parser.add_argument(
         "--others", type=Path, nargs="*", default=[], help="packs of other films: wrong sounds to tell apart"
     )

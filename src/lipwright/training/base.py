@@ -44,12 +44,8 @@ _RIDGE = 0.1
 _FIT_WINDOWS = 192
 
 
-def exported_weights(model: Path, ear_only: bool = False) -> Weights:
-    """The folded weights of an exported generator (ONNX) by their names, rounded to fp16.
-
-    Args:
-        model: the .onnx file.
-        ear_only: the audio branch alone.
+def exported_weights(model: Path) -> Weights:
+    """The folded weights of an exported generator (ONNX file) by their names, rounded to fp16.
 
     Raises:
         AvatarError: the file is no generator that lipwright exported.
@@ -59,7 +55,7 @@ def exported_weights(model: Path, ear_only: bool = False) -> Weights:
     stored = {name: values for name, values in found.items() if name.endswith((".weight", ".bias"))}
     if not any(name.startswith(EAR) for name in stored):
         raise AvatarError(f"{model} was not exported by lipwright: its weights have other names")
-    return {name: values.astype(np.float16) for name, values in stored.items() if name.startswith(EAR) or not ear_only}
+    return {name: values.astype(np.float16) for name, values in stored.items()}
 
 
 def whole_weights(weights: Path) -> dict[str, npt.NDArray[Any]]:
@@ -72,9 +68,19 @@ def whole_weights(weights: Path) -> dict[str, npt.NDArray[Any]]:
     return {name: value.numpy() for name, value in load_generator(weights).state_dict().items()}
 
 
+def ear_of(base: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """What a base holds of the audio branch: the start of those who shall learn to draw from nothing."""
+    return {name: values for name, values in base.items() if name.startswith(EAR)}
+
+
 def is_whole(base: Mapping[str, npt.NDArray[Any]]) -> bool:
     """Whether a base is a whole generator and not an ear alone."""
     return any(not name.startswith(EAR) for name in base)
+
+
+def same(one: Mapping[str, npt.NDArray[Any]], other: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Whether two bases are the same weights."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def base_width(base: Mapping[str, npt.NDArray[Any]]) -> Width:

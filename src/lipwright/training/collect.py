@@ -58,8 +58,8 @@ def collect(
 
     Args:
         avatar: as ``lipwright prepare`` makes it.
-        base: an avatar whose generator is the start; None: the audio branch of the built-in presenter, if both have
-            the same audio encoder.
+        base: an avatar whose generator is the start; None: the built-in presenter, if both have the same audio
+            encoder.
         width: of the generator to be trained: a base that has two gives the one that is as wide.
         progress: told what is done, and how much of how much.
 
@@ -145,7 +145,7 @@ def _sound(path: Path, frames: int) -> FloatArray:
 
 # --- where to start -------------------------------------------------------------------------------------------------
 def base_weights(avatar: Avatar, base: Avatar | None, width: Width) -> Mapping[str, npt.NDArray[Any]]:
-    """The base's weights: its whole generator, or the presenter's ear, or nothing where that would not understand."""
+    """The weights of the base's generator, or of the presenter's; nothing where he would not understand."""
     # torch: the rest of this module is also used by `lipwright check`, which needs none
     from lipwright.training.base import exported_weights, whole_weights
 
@@ -153,9 +153,11 @@ def base_weights(avatar: Avatar, base: Avatar | None, width: Width) -> Mapping[s
     if base is None:
         presenter = _drawing(Avatar.open(builtin_avatar()), width) if builtin_avatar().is_dir() else None
         if presenter is None or presenter.generator is None or presenter.manifest.encoder.sha256 != bound:
-            log.warning("%s hears by another encoder than the presenter: its ear begins from nothing", avatar.path)
+            log.warning(
+                "%s hears by another encoder than the presenter: its generator begins from nothing", avatar.path
+            )
             return {}
-        return exported_weights(presenter.generator, ear_only=True)
+        return exported_weights(presenter.generator)
     if base.manifest.encoder.sha256 != bound:
         raise AvatarError(
             f"{base.path} hears by another audio encoder than {avatar.path}: prepare the film with "

@@ -1,4 +1,4 @@
-"""Whether the ear that was given learns this person's sound or stays as it was."""
+"""Whether the ear that was given keeps what it has learnt by listening to this person alone."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ Words = npt.NDArray[np.float64]
 class Hearing:
     """Decides before and after the ear has listened, by what it hears in held-out time.
 
-    Of seconds of film an ear can learn every moment by heart and hear less than before. Then it is given back and
-    learns no more. What is decided depends on the weights alone, so a resumed training decides alike.
+    Of seconds of film an ear can learn every moment by heart and hear less than before. Then it is given back, and
+    goes on with the pictures alone. What is decided depends on the weights alone, so a resumed training decides alike.
     """
 
     def __init__(self, trainer: Trainer[Student], given: bool, score: Callable[[Student], float]) -> None:
         """``score`` a student: `heard`. Without an ear that was ``given`` there is nothing to give back."""
-        self.learns = True
+        self.listens = True
+        """Whether it goes on listening to voices without pictures."""
         self._trainer, self._score = trainer, score
         self._ear = copy.deepcopy(ear(trainer.student).state_dict()) if given else None
         self._before = -math.inf
@@ -53,13 +54,12 @@ class Hearing:
         if phase.name != "listen" or self._ear is None:
             return
         listened = self._score(self._trainer.average)
-        self.learns = listened >= self._before
+        self.listens = listened >= self._before
         log.info("ear: heard %.2f of the held-out mouths before it listened, %.2f after", self._before, listened)
-        if self.learns:
+        if self.listens:
             return
         for student in (self._trainer.student, self._trainer.average):
             ear(student).load_state_dict(self._ear)
-        ear(self._trainer.student).requires_grad_(False)
 
 
 def heard(student: Student, pack: Pack, device: torch.device) -> float:

@@ -46,7 +46,7 @@ def lesson(
     voices: SpeechSampler,
     device: torch.device,
     teachers: Teachers = NOBODY,
-    ear_learns: bool = True,
+    ear_listens: bool = True,
 ) -> LossOfStep[Student]:
     """Loss of a step of ``phase``: of its name ``draw``, ``listen``, or another, such as ``speak320``.
 
@@ -56,13 +56,13 @@ def lesson(
         voices: what the ear hears besides.
         device: where the student is.
         teachers: judge the pictures of ``speak`` phases.
-        ear_learns: in ``speak`` phases; one that stays as it is need not hear other voices.
+        ear_listens: whether it hears other voices too in ``speak`` phases.
     """
     if phase.name == "draw":
         return drawing(sampler, phase, device)
     if phase.name == "listen":
         return listening(voices, phase, device)
-    return speaking(sampler, voices if ear_learns else None, phase, device, teachers)
+    return speaking(sampler, voices if ear_listens else None, phase, device, teachers)
 
 
 def learner(phase: Phase) -> Callable[[Student], nn.Module]:

@@ -42,7 +42,7 @@ _REPORT_STEPS = 25
 _DECAY = 1e-4
 #: What a part that knows its business already learns at, as a share of the others' rate.
 _SLOW = 0.2
-_GENTLE = 0.5
+_GENTLE = 0.75
 
 
 class MouthMap(nn.Module):
@@ -93,7 +93,7 @@ class Phase:
         return replace(self, steps=round(self.steps * factor))
 
     def gentle(self) -> Phase:
-        """The same phase at half the rate, for what has learnt already and has no batch norms to catch it."""
+        """The same phase, calmer: for what has learnt already and has no batch norms to catch it."""
         return replace(self, rate=self.rate * _GENTLE)
 
     @property

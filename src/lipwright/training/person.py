@@ -2,6 +2,7 @@
 
 ``expert``   Do lips and sound belong together? A small network learns it first; it is only listened to if it can tell.
 ``draw``     The picture half, which begins by copying, learns to draw any mouth of this person from the mouth code.
+             What begins from a whole generator, such as the presenter's, leaves this out.
 ``listen``   The audio branch, the presenter's where that is possible, learns to say the code from this person's sound.
 ``speak160`` Both together, on small pictures.
 ``speak320`` The same at full size; the best weights by held-out time are kept.
@@ -42,7 +43,7 @@ from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_
 from lipwright.training.loop import Checks, Phase, Record, Student, Taught, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
-from lipwright.training.plan import Plan, make_plan
+from lipwright.training.plan import RATES, Plan, make_plan
 from lipwright.training.speech import SpeechSampler, own_speech
 from lipwright.training.sync import TRUSTED, Features, SyncSampler, accuracy, expert_loss, held_accuracy, mouths
 
@@ -57,6 +58,9 @@ PLAIN = "plain.pth"
 #: Largest part of weights that travel in parts.
 PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
+#: Plain training takes so many times as long as ours with as many pictures on a processor: it keeps its norms
+#: (DECISIONS.md, "When may a training do without its norms?").
+PLAIN_TAKES = 1.7
 #: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
 _PATIENCE = 1.25
 
@@ -95,7 +99,7 @@ def train_person(
         device: ``cpu`` or ``cuda``.
         width: of the generator.
         plan: what to do instead of planning for ``minutes``; a plan in the folder goes before.
-        baselines: also train with plain L1 on as many pictures, which takes as long again.
+        baselines: also train with plain L1 on as many pictures, which takes ``PLAIN_TAKES`` times as long again.
         others: features [M, 512] of other films, as wrong sounds for the sync expert.
         progress: called after every step.
 
@@ -195,7 +199,8 @@ class _Clock:
     def __init__(self, plan: Plan, baselines: bool, progress: Callable[[Progress], None]) -> None:
         planned = {phase.name: phase.steps for phase in plan.phases}
         phases = [plan.expert, *plan.phases, *(_plain_phases(plan, planned) if baselines else [])]
-        self._costs = plan.costs | {"plain160": plan.costs["speak160"], "plain320": plan.costs["speak320"]}
+        slower = PLAIN_TAKES if plan.folded else 1.0
+        self._costs = plan.costs | {f"plain{size}": slower * plan.costs[f"speak{size}"] for size in (160, 320)}
         self._before = {}
         self._total = 0.0
         for phase in phases:
@@ -260,7 +265,7 @@ def _train_generator(
     teachers: Teachers,
     held: HeldOut,
 ) -> tuple[Trainer[Student], bool]:
-    """Run all phases; the trainer, whose average holds the best weights, and whether the ear has learnt the person."""
+    """Run all phases; the trainer, whose average holds the best weights, and whether listening has taught the ear."""
     torch.manual_seed(plan.seed)
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
     begins = start(pack.base, plan.width)
@@ -278,14 +283,14 @@ def _train_generator(
             if plan.folded:
                 trainer.fold()
             checks = _checks(phase, plan, watched, lambda student: student.generator)
-        loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.learns)
+        loss = lesson(phase, sampler, voices, trainer.device, teachers, hearing.listens)
         slow = ear if checks and begins != "none" else None
         limit = _PATIENCE * phase.steps * plan.costs[phase.name]
         hearing.before(phase)
         trainer.run(phase, loss, learner(phase), checks, slow, limit)
         hearing.after(phase)
     trainer.load_best(plan.phases[-1])
-    return trainer, hearing.learns
+    return trainer, hearing.listens
 
 
 def _checks(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Taught], Generator]) -> Checks[Taught]:
@@ -302,14 +307,18 @@ def _checks(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Taugh
 
 # --- to compare with ------------------------------------------------------------------------------------------------
 def _plain_phases(plan: Plan, steps: Mapping[str, int]) -> list[Phase]:
-    """As many pictures of each size as so many steps of every phase take, in phases without anything clever."""
+    """As many pictures of each size as so many steps of every phase take, in phases without anything clever.
+
+    At the whole rate: plain training keeps its norms.
+    """
     small, large = plan.phases[-2:]
-    drawn = next(phase for phase in plan.phases if phase.name == "draw")
-    both = pictures_shown(small, steps[small.name]) + pictures_shown(drawn, steps[drawn.name])
-    full = pictures_shown(large, steps[large.name])
+    shown = dict.fromkeys((small.size, large.size), 0)
+    for phase in plan.phases:
+        if phase.size:
+            shown[phase.size] += pictures_shown(phase, steps[phase.name])
     return [
-        replace(small, name="plain160", steps=math.ceil(both / small.batch)),
-        replace(large, name="plain320", steps=math.ceil(full / large.batch)),
+        replace(p, name=f"plain{p.size}", steps=math.ceil(shown[p.size] / p.batch), rate=RATES[p.name])
+        for p in (small, large)
     ]
 
 

@@ -28,6 +28,10 @@ from lipwright.training.sync import SyncSampler, expert_loss
 
 #: Shares of the time that is given. What is left is for the scores at the end and for the unforeseen.
 SHARES = {"expert": 0.05, "draw": 0.24, "listen": 0.06, "speak160": 0.27, "speak320": 0.28}
+#: The same for what begins from a whole generator, which draws already.
+SHARES_OF_WHOLE = {"expert": 0.05, "listen": 0.06, "speak160": 0.39, "speak320": 0.40}
+#: Peak learning rates of a network with norms; one without takes three quarters (`without_norms`).
+RATES = {"draw": 1.5e-3, "listen": 1e-3, "speak160": 8e-4, "speak320": 6e-4}
 #: Share of a phase's time that checks on held-out time may take, and the most checks.
 _CHECKING = 0.1
 _MOST_CHECKS = 8
@@ -50,7 +54,7 @@ class Plan:
     expert: Phase
     """The sync expert's own training."""
     phases: tuple[Phase, ...]
-    """draw, listen, speak160, speak320."""
+    """draw (unless it begins from a whole generator), listen, speak160, speak320."""
     costs: dict[str, float]
     """Seconds a step of each phase takes, measured on a few."""
     checks: int
@@ -114,22 +118,25 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     large = device != "cpu"
     expert = Phase("expert", size=0, batch=64, steps=0, rate=2e-3)
     phases: tuple[Phase, ...] = (
-        Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=1.5e-3),
-        Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=1e-3),
-        Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=8e-4),
-        Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=6e-4),
+        Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=RATES["draw"]),
+        Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=RATES["listen"]),
+        Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=RATES["speak160"]),
+        Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=RATES["speak320"]),
     )
-    phases = without_norms(phases, start(pack.base, width) == "whole generator")
+    whole = start(pack.base, width) == "whole generator"
+    phases = without_norms(undrawn(phases) if whole else phases, whole)
+    shares = SHARES_OF_WHOLE if whole else SHARES
     costs = _measured(pack, sampler, phases, width, device)
     costs["expert"] = _measured_expert(pack, expert, device)
-    compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, minutes * 60)
+    time_to_speak = minutes * 60 * sum(share for name, share in shares.items() if name.startswith("speak"))
+    compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, time_to_speak)
     seconds = minutes * 60 - (time.monotonic() - began)
     if seconds < _FEWEST * sum(costs.values()):
         raise LipwrightError(
             f"{minutes:g} minutes are too few on this machine, whose steps take up to {max(costs.values()):.1f} s: "
             "give more --minutes"
         )
-    fitted = [_fitted(phase, seconds, costs[phase.name]) for phase in (expert, *phases)]
+    fitted = [_fitted(phase, shares[phase.name] * seconds, costs[phase.name]) for phase in (expert, *phases)]
     frames = min(CHECKED_FRAMES, len(pack.held_frames()))
     check = frames * costs["speak320"] / phases[-1].batch * _DRAWN
     checks = math.floor(_CHECKING * fitted[-1].steps * costs["speak320"] / check) if check else 1
@@ -150,13 +157,18 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     )
 
 
+def undrawn(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases without those that teach to draw, for what begins from a generator that can."""
+    return tuple(phase for phase in phases if phase.name != "draw")
+
+
 def without_norms(phases: Sequence[Phase], from_whole: bool) -> tuple[Phase, ...]:
-    """The phases, at half their rate where no norms catch a step: ``speak``, and all that begin from a generator."""
+    """The phases, gentler where no norms catch a step: ``speak``, and all that begin from a generator."""
     return tuple(phase.gentle() if from_whole or phase.name.startswith("speak") else phase for phase in phases)
 
 
 def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
-    steps = max(int(SHARES[phase.name] * seconds / cost), _FEWEST)
+    steps = max(int(seconds / cost), _FEWEST)
     return replace(phase, steps=min(steps, _MOST.get(phase.name, steps)))
 
 
@@ -177,7 +189,7 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
 
 
 def _compile(
-    pack: Pack, sampler: Sampler, phase: Phase, width: Width, device: str, costs: dict[str, float], seconds: float
+    pack: Pack, sampler: Sampler, phase: Phase, width: Width, device: str, costs: dict[str, float], time_to_speak: float
 ) -> bool:
     """Whether to compile the generator; the ``speak`` phases' ``costs`` are those of the compiled one afterwards."""
     voices = SpeechSampler(own_speech(pack), seed=0)
@@ -186,15 +198,13 @@ def _compile(
     few = replace(phase, steps=2)
     loss = speaking(sampler, voices, few, trainer.device, NOBODY)
     optimizer = trainer.optimizer(few, trainer.student)
-    speaks = [name for name in costs if name.startswith("speak")]
-    time_to_speak = seconds * sum(SHARES[name] for name in speaks)
     each = compiled_seconds(
         trainer.student.generator, lambda: trainer.learn(few, 0, loss, optimizer), costs[phase.name], time_to_speak
     )
     if each is None:
         return False
     quicker = each / costs[phase.name]
-    costs.update({name: costs[name] * quicker for name in speaks})
+    costs.update({name: cost * quicker for name, cost in costs.items() if name.startswith("speak")})
     return True
 
 
