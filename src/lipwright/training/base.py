@@ -134,20 +134,20 @@ def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
     Raises:
         LipwrightError: the base is of another width or lacks weights.
     """
+    network: nn.Module = generator if is_whole(base) else generator.audio_model
+    weights = base if is_whole(base) else {name.removeprefix(EAR): value for name, value in base.items()}
     if any(name.endswith(_UNFOLDED) for name in base):
-        _take_unfolded(generator, base)
-    elif is_whole(base):
-        _take_folded(generator, _with_stem(generator, base))
+        _take_unfolded(network, weights, generator.width)
     else:
-        _take_folded(generator.audio_model, {name.removeprefix(EAR): value for name, value in base.items()})
+        _take_folded(network, _with_stem(generator, base) if is_whole(base) else weights)
 
 
-def _take_unfolded(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
+def _take_unfolded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]], width: Width) -> None:
     try:
-        generator.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in base.items()})
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in base.items()})
     except RuntimeError as error:
-        raise LipwrightError(f"the base does not fit a generator of width {generator.width}: {error}") from error
-    fold(generator)
+        raise LipwrightError(f"the base does not fit a generator of width {width}: {error}") from error
+    fold(network)
 
 
 def _take_folded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]]) -> None:
