@@ -315,6 +315,17 @@ def test_what_was_learnt_from_another_film_is_not_lost_unasked(tmp_path: Path, l
     assert frames_of(out) == 40 and not (folder / "run").exists()
 
 
+def test_a_film_that_was_copied_is_the_same_film(tmp_path: Path, looked: mock.Mock) -> None:
+    film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
+    with pytest.raises(LongPartError):
+        create(film, out)
+    other = Path(shutil.copy(film, tmp_path / "moved.mp4"))
+    os.utime(other, (1, 1))
+    with pytest.raises(LongPartError):
+        create(other, out)
+    assert looked.call_count == 1
+
+
 def test_a_prepared_avatar_goes_on_unless_its_film_has_changed(tmp_path: Path, looked: mock.Mock) -> None:
     film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
     prepare(film, out)

@@ -6,7 +6,6 @@ and renamed when whole, so that a walk killed at any moment goes on with the nex
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FloatArray, UInt8Array
+from lipwright.digest import sampled
 from lipwright.durable import take_name
 from lipwright.errors import AvatarError
 from lipwright.face import Face, FaceFinder
@@ -228,9 +228,8 @@ def fingerprint(video: Path) -> str:
 
 
 def mark(media: Path) -> str:
-    """What tells one film or sound from another without reading it."""
-    stat = media.stat()
-    return json.dumps({"file": media.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns})
+    """What tells one film or sound from another, wherever it was copied, without reading all of it."""
+    return sampled(media)
 
 
 def walk(video: Path, pieces: Pieces, tell: Callable[[int, int | None], None]) -> Seen:
