@@ -24,6 +24,7 @@ from lipwright.training.speech import Speech, own_speech
 from networks import formula_weights
 from people import person
 from presenter_head import make_head
+from tools import running
 from tools.presenter import skin, train_base
 from tools.presenter.backdrop import Backdrop, room
 from tools.presenter.compare_base import Row, compare, generator_file, needed, plan_for, table, verdict
@@ -307,10 +308,10 @@ def test_strangers_are_scored_beside_what_costs_nothing(base: tuple[Path, Genera
 
 
 def test_a_folder_belongs_to_one_training(tmp_path: Path) -> None:
-    train_base.claim(tmp_path / "run", {"packs": ["a"]})
-    train_base.claim(tmp_path / "run", {"packs": ["a"]})
+    running.claim(tmp_path / "run", {"packs": ["a"]})
+    running.claim(tmp_path / "run", {"packs": ["a"]})
     with pytest.raises(LipwrightError, match="other files or arguments"):
-        train_base.claim(tmp_path / "run", {"packs": ["b"]})
+        running.claim(tmp_path / "run", {"packs": ["b"]})
 
 
 def test_a_base_is_written_as_an_avatar_to_start_from(base: tuple[Path, Generator], tmp_path: Path) -> None:
@@ -357,6 +358,9 @@ def test_a_plan_looks_at_as_many_pictures_as_were_asked_for() -> None:
         listen = next(phase for phase in plan.phases if phase.name == "listen")
         assert listen in plan_for(2000, "full", 300, phases).phases
         assert plan.checked_frames == 48 and plan.folded
+        short = plan_for(8000, "full", 300, phases, unseen_steps=7)
+        assert [short.expert.steps] + [p.steps for p in short.phases if not p.size] == [7, 7]
+        assert [p for p in short.phases if p.size] == [p for p in plan.phases if p.size]
 
 
 def tiny(samples: int, width: str, held: int, phases: Sequence[Phase]) -> Plan:

@@ -13,7 +13,7 @@ import torch
 from lipwright.contract import FEATURE_DIM, MEL_WINDOW, N_MELS
 from lipwright.training.speech import Speech
 from tools.speech import pack_speech, train_encoder
-from tools.speech.train_encoder import VOCAL_TRACTS, Ear, SpeechPack, roughen, tract_matrices, warp_bands
+from tools.speech.train_encoder import VOCAL_TRACTS, Course, Ear, SpeechPack, roughen, tract_matrices, warp_bands
 
 NAMES = ["sil", "pbm", "aa"]
 MIDDLE = len(VOCAL_TRACTS) // 2
@@ -86,33 +86,76 @@ def loss_of(ear: Ear, pack: SpeechPack) -> float:
         return float(objective(ear.eval()(mel), torch.from_numpy(pack.classes[frames].astype(np.int64)), tracks))
 
 
-def test_twenty_steps_lower_the_loss(pack_file: Path) -> None:
+def test_twenty_steps_lower_the_loss(pack_file: Path, tmp_path: Path) -> None:
     pack = SpeechPack.load(pack_file)
     torch.manual_seed(0)
     before = loss_of(Ear(len(NAMES), 19), pack)
-    ear, steps = train_encoder.train(pack, 0.0, "cpu", steps=20)
+    ear, steps = train_encoder.train(pack, 20, "cpu", tmp_path / "checkpoint.pth")
     assert steps == 20
     assert loss_of(ear, pack) < 0.8 * before
 
 
-def test_the_same_steps_give_the_same_weights_whatever_the_time(pack_file: Path) -> None:
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_training_that_was_stopped_ends_with_the_same_bits(
+    at: int, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack, kept = SpeechPack.load(pack_file), tmp_path / "checkpoint.pth"
+    monkeypatch.setattr(train_encoder, "CHECKPOINT_SECONDS", 0)
+    learn = Course.learn
+
+    def until(course: Course) -> float:
+        if course.step == at:
+            raise Killed
+        return learn(course)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Course, "learn", until)
+        train_encoder.train(pack, 5, "cpu", kept)
+    ear, steps = train_encoder.train(pack, 1, "cpu", kept)  # the checkpoint knows how many they are
+    undisturbed, _ = train_encoder.train(pack, 5, "cpu", tmp_path / "other.pth")
+    assert steps == 5
+    states = ear.state_dict(), undisturbed.state_dict()
+    assert [name for name, weights in states[0].items() if not torch.equal(weights, states[1][name])] == []
+
+
+def test_minutes_are_turned_into_steps(pack_file: Path) -> None:
     pack = SpeechPack.load(pack_file)
-    one, two = (train_encoder.train(pack, seconds, "cpu", steps=3)[0].state_dict() for seconds in (0.0, 1e9))
-    assert [name for name, weights in one.items() if not torch.equal(weights, two[name])] == []
+    assert train_encoder.steps_in(1e-9, pack, "cpu") == 1
+    assert train_encoder.steps_in(10, pack, "cpu") > 60
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_encoder", *map(str, arguments), "--device", "cpu"])
+    train_encoder.main()
 
 
 def test_the_command_writes_its_files(pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["train_encoder", str(pack_file), str(tmp_path), "--steps", "2", "--device", "cpu"]
-    )
-    train_encoder.main()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["audio_encoder.pth", "heads.pth", "report.json"]
+    run_command(monkeypatch, pack_file, tmp_path, "--steps", "2")
+    files = ["asked.json", "audio_encoder.pth", "heads.pth", "report.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == files
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["steps"] == 2
     assert report["heldout_voice"]["frames"] == 50
     ear = Ear(len(NAMES), 19)
     ear.encoder.load_state_dict(torch.load(tmp_path / "audio_encoder.pth", weights_only=True))
     ear.heads.load_state_dict(torch.load(tmp_path / "heads.pth", weights_only=True))
+
+
+def test_what_is_finished_is_not_trained_again_and_nothing_else_gets_its_folder(
+    pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_command(monkeypatch, pack_file, tmp_path, "--minutes", "1e-9")
+    made = (tmp_path / "audio_encoder.pth").stat().st_mtime_ns
+    run_command(monkeypatch, pack_file, tmp_path, "--minutes", "1e-9")
+    assert (tmp_path / "audio_encoder.pth").stat().st_mtime_ns == made
+    with pytest.raises(SystemExit, match="was begun with other files or arguments"):
+        run_command(monkeypatch, pack_file, tmp_path, "--steps", "2")
+    with pytest.raises(SystemExit, match=r"none\.npz cannot be read"):
+        run_command(monkeypatch, tmp_path / "none.npz", tmp_path, "--steps", "2")
 
 
 def test_steps_and_minutes_are_not_given_together(monkeypatch: pytest.MonkeyPatch) -> None:

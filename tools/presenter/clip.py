@@ -18,12 +18,12 @@ from lipwright.audio.decode import SoundReader
 from lipwright.contract import FPS, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.video import VideoWriter
-from tools.presenter.ending import in_a_sentence
 from tools.presenter.figure import Figure
 from tools.presenter.head import HeadModel
 from tools.presenter.render import STAMP, find_frame, parse_frames
 from tools.presenter.script import Script, digest
 from tools.presenter.truth import Truth
+from tools.running import in_a_sentence
 
 log = logging.getLogger("clip")
 

@@ -16,6 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lipwright.digest import sha256
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.training.base import base_width, ear_of, exported_weights, whole_weights
@@ -32,9 +32,8 @@ from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
 from lipwright.training.plan import CHECKED_FRAMES, Plan, undrawn, without_norms
-from tools.presenter.ending import in_a_sentence
 from tools.presenter.train import PHASES
-from tools.presenter.train_base import claim
+from tools.running import claim, digest_of, in_a_sentence, write_whole
 
 log = logging.getLogger("compare")
 
@@ -43,7 +42,7 @@ MEASURES = ("psnr", "ssim", "lip_gap_r", "sharpness")
 _BESIDE = ("nearest pose", "mean picture", "truth")
 #: Shares of the samples; the other phases need no pictures and are the same for every number of samples.
 _SHARES = {"draw": 0.25, "speak160": 0.40, "speak320": 0.35}
-_LISTEN, _EXPERT = 600, Phase("expert", size=0, batch=64, steps=600, rate=2e-3)
+_UNSEEN_STEPS, _EXPERT = 600, Phase("expert", size=0, batch=64, steps=0, rate=2e-3)
 _CHECKS = 4
 #: Steps are counted here and not minutes: no step may seem too slow. Seconds.
 _UNLIMITED = 1e5
@@ -65,14 +64,22 @@ class Row:
     sharpness: float | None
 
 
-def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase]) -> Plan:
-    """A training that looks at ``samples`` pictures; ``held``: how many held-out frames there are."""
+def plan_for(samples: int, width: Width, held: int, phases: Sequence[Phase], unseen_steps: int = _UNSEEN_STEPS) -> Plan:
+    """A training that looks at ``samples`` pictures.
+
+    Args:
+        samples: pictures, over all phases that draw.
+        width: of the generator.
+        held: how many held-out frames there are.
+        phases: the phases in their order, whatever their steps are.
+        unseen_steps: steps of what needs no pictures: of listening, and of the judge of lip sync.
+    """
     shares = {phase.name: _SHARES[phase.name] for phase in phases if phase.size}
     steps = {name: max(round(samples * share / sum(shares.values())), 1) for name, share in shares.items()}
-    fitted = [replace(p, steps=math.ceil(steps[p.name] / p.batch) if p.name in steps else _LISTEN) for p in phases]
+    fitted = [replace(p, steps=math.ceil(steps[p.name] / p.batch) if p.name in steps else unseen_steps) for p in phases]
     return Plan(
         width=width,
-        expert=_EXPERT,
+        expert=replace(_EXPERT, steps=unseen_steps),
         phases=tuple(fitted),
         costs={name: _UNLIMITED * cost for name, cost in _COSTS.items()},
         checks=_CHECKS,
@@ -198,23 +205,17 @@ def verdict(measure: str, found: Mapping[str, float | bool | None]) -> str:
     return said + f"from the base with {at_most}{found['base']:.0f}, {at_most}{found['share']:.2f} of them"
 
 
-def _digest(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise LipwrightError(f"{path} cannot be read: {error}") from error
-
-
 def _run(options: argparse.Namespace) -> None:
     file = generator_file(options.base)
-    asked = {"pack": _digest(options.pack), "base": _digest(file), "device": options.device}
+    asked = {"pack": digest_of(options.pack), "base": digest_of(file), "device": options.device}
+    asked["unseen_steps"] = str(options.unseen_steps)
     claim(options.out, asked)
-    rows, beside = compare(Pack.load(options.pack), base_weights(file), options.samples, options.out, options.device)
+    plan = partial(plan_for, unseen_steps=options.unseen_steps)
+    pack, base = Pack.load(options.pack), base_weights(file)
+    rows, beside = compare(pack, base, options.samples, options.out, options.device, plan)
     found = {measure: needed(rows, measure) for measure in MEASURES}
     result = asked | {"rows": [asdict(row) for row in rows], "beside": beside, "needed": found}
-    part = options.out / "compare.part"
-    part.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    part.replace(options.out / "compare.json")
+    write_whole(options.out / "compare.json", json.dumps(result, indent=1))
     print("\n".join([table(rows, beside), "", *(verdict(measure, each) for measure, each in found.items())]))
 
 
@@ -224,6 +225,7 @@ def main() -> None:
     parser.add_argument("pack", type=Path, help="what `lipwright train AVATAR --pack` wrote")
     parser.add_argument("base", type=Path, help="generator.pth, generator.onnx or an avatar")
     parser.add_argument("--samples", type=int, nargs="+", default=[2_000, 8_000, 32_000])
+    parser.add_argument("--unseen-steps", type=int, default=_UNSEEN_STEPS, help="steps of what needs no pictures")
     parser.add_argument("--out", type=Path, default=Path("COMPARE"), help="folder for the trainings and compare.json")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

@@ -22,8 +22,8 @@ from lipwright import patch
 from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.training.pack import Pack
-from tools.presenter.ending import in_a_sentence
 from tools.presenter.render import find_frame, render
+from tools.running import in_a_sentence
 
 log = logging.getLogger("film")
 

@@ -26,7 +26,6 @@ from lipwright.errors import LipwrightError
 from lipwright.runtimes import open_runtime
 from lipwright.training.disguise import disguise
 from tools.presenter.animation import perform
-from tools.presenter.ending import in_a_sentence
 from tools.presenter.figure import Figure
 from tools.presenter.film import LIPS, STILL, Film
 from tools.presenter.film_people import Known
@@ -36,6 +35,7 @@ from tools.presenter.people import Sitter, sitter
 from tools.presenter.script import Script
 from tools.presenter.talk import Reader, Talk, sentences, talk
 from tools.presenter.truth import Truth
+from tools.running import in_a_sentence
 from tools.speech.voices import FliteVoice
 
 log = logging.getLogger("people")

@@ -25,12 +25,12 @@ import numpy as np
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
 from tools.presenter import gl
-from tools.presenter.ending import in_a_sentence
 from tools.presenter.head import HeadModel
 from tools.presenter.lens import develop
 from tools.presenter.painter import Painter
 from tools.presenter.scene import Scene
 from tools.presenter.script import Script, digest
+from tools.running import in_a_sentence
 
 log = logging.getLogger("render")
 

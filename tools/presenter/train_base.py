@@ -15,7 +15,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from lipwright.training.loop import MouthMap, Phase, Student, Trainer, save_weig
 from lipwright.training.pack import Pack
 from lipwright.training.speech import Speech, SpeechSampler
 from tools.presenter.crowd import CrowdSampler, mouth_scale, open_kept, wholly
-from tools.presenter.ending import in_a_sentence
+from tools.running import claim, in_a_sentence, write_whole
 
 log = logging.getLogger("base")
 
@@ -40,7 +39,7 @@ PHASES = (
     Phase("speak160", size=160, batch=32, steps=10_000, rate=8e-4),
     Phase("speak320", size=320, batch=16, steps=10_000, rate=6e-4),
 )
-WEIGHTS, ASKED, FIGURES = "generator.pth", "asked.json", "base.json"
+WEIGHTS, FIGURES = "generator.pth", "base.json"
 _ORIGIN = "trained by tools/presenter/train_base.py on rendered people"
 
 
@@ -79,19 +78,6 @@ def train_base(
         trainer.run(phase, lesson(phase, sampler, voices, trainer.device), learner(phase))
     save_weights(trainer.average.generator, run / WEIGHTS)
     return trainer.average.generator
-
-
-def claim(run: Path, asked: dict[str, Any]) -> None:
-    """Make the folder belong to what was asked for.
-
-    Raises:
-        LipwrightError: it belongs to something else.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    path, text = run / ASKED, json.dumps(asked, indent=1)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise LipwrightError(f"{run} was begun with other files or arguments ({path}): choose another folder")
-    _write(path, text)
 
 
 def strangers_scores(
@@ -134,12 +120,6 @@ def save_avatar(weights: Path, out: Path) -> None:
     avatar.save(manifest=avatar.manifest.changed(models=kept), contents={PLACE: None})
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("packs", type=Path, nargs="+", metavar="PACK.npz", help="made by film_people")
@@ -170,7 +150,7 @@ def _run(options: argparse.Namespace) -> None:
     speech = Speech.load(options.speech)
     generator = train_base(everybody, speech, options.run, phases, options.width, options.device)
     scores = strangers_scores(generator, packs[count:], options.device)
-    _write(options.run / FIGURES, json.dumps(asked | {"torch": torch.__version__, "scores": scores}, indent=1))
+    write_whole(options.run / FIGURES, json.dumps(asked | {"torch": torch.__version__, "scores": scores}, indent=1))
     for name, score in scores.items():
         log.info("strangers, %s: %s", name, ", ".join(f"{key} {value}" for key, value in score.items()))
     if options.avatar:

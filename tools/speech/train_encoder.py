@@ -2,10 +2,11 @@
 
     python -m tools.speech.train_encoder PACK.npz OUT_DIR --steps 5753
 
-PACK.npz comes from ``pack_speech.py``. Needs numpy and torch alone, so that a bare GPU machine can run it. Three heads
-sit on the features and are thrown away afterwards: the mouth class (what is said), the 14 articulation channels (how
-far), and the lip gap, width and protrusion (what is seen). All linear, because the generator's audio branch and a
-linear read-out shall find them without effort.
+PACK.npz comes from ``pack_speech.py``. Needs numpy, torch and OpenCV alone, so that a bare GPU machine can run it. It
+can be stopped at any moment: the same command goes on, and on one processor and number of threads ends with the same
+bits. Three heads sit on the features and are thrown away afterwards: the mouth class (what is said), the 14
+articulation channels (how far), and the lip gap, width and protrusion (what is seen). All linear, because the
+generator's audio branch and a linear read-out shall find them without effort.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,8 +29,10 @@ from torch.nn import functional as F
 
 from lipwright.audio.mel import hz_to_mel, mel_to_hz
 from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WINDOW, N_MELS
+from lipwright.durable import take_name
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.training.loop import follow
+from lipwright.training.loop import follow, save_weights
+from tools.running import claim, digest_of, in_a_sentence, write_whole
 
 log = logging.getLogger("train_encoder")
 
@@ -44,6 +46,14 @@ WARM_UP = 100
 REST_SHARE = 0.4
 #: Rare classes count more: frequency to the power of minus this.
 BALANCE = 0.4
+#: Seconds from one checkpoint to the next.
+CHECKPOINT_SECONDS = 60
+#: Written last: where it is, the training is finished.
+REPORT = "report.json"
+#: Steps that are taken to know how long one takes; the first half warms up.
+_TRIED = 12
+#: What a checkpoint holds besides the number of steps.
+_KEPT = ("ear", "average", "optimizer")
 #: Frequencies are multiplied by one of these: children to giants.
 VOCAL_TRACTS = [1.25 ** (k / 12) for k in range(-12, 13)]
 
@@ -187,57 +197,97 @@ def training_frames(pack: SpeechPack) -> Int64Array:
     return np.asarray(frames[keep])
 
 
-def batches(pack: SpeechPack, frames: Int64Array) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches: roughened mel, class, tracks."""
-    rng = np.random.default_rng(1)
-    generator = torch.Generator().manual_seed(1)
-    while True:
-        chosen = rng.choice(frames, BATCH)
-        version = rng.integers(len(pack.mel), size=BATCH)
-        mel = roughen(pack.slices(chosen, version), generator)
-        tracks = torch.from_numpy(pack.tracks[chosen].astype(np.float32))
-        yield mel, torch.from_numpy(pack.classes[chosen].astype(np.int64)), tracks
+def batch(pack: SpeechPack, frames: Int64Array, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What a step learns from: roughened mel, class, tracks. Depends on nothing but ``step``."""
+    rng = np.random.default_rng([1, step])
+    chosen = rng.choice(frames, BATCH)
+    version = rng.integers(len(pack.mel), size=BATCH)
+    mel = roughen(pack.slices(chosen, version), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    tracks = torch.from_numpy(pack.tracks[chosen].astype(np.float32))
+    return mel, torch.from_numpy(pack.classes[chosen].astype(np.int64)), tracks
 
 
-def learning_rate(done: float, step: int) -> float:
-    """Warm-up, then a cosine over the share of the time that is ``done`` (0..1)."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+def learning_rate(step: int, steps: int) -> float:
+    """Warm-up, then a cosine over the ``steps``, to a hundredth."""
+    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def share_done(step: int, began: float, seconds: float, steps: int | None) -> float:
-    """Which share of a training lies behind, 0..1: of its ``steps`` if their number is given, else of its time."""
-    return (time.monotonic() - began) / seconds if steps is None else step / steps
+class Course:
+    """A training on its way: all that it goes on from when it was stopped."""
 
+    def __init__(self, pack: SpeechPack, steps: int, device: str) -> None:
+        torch.manual_seed(0)
+        self.step, self.steps, self.device = 0, steps, device
+        fresh = Ear(len(pack.names), pack.tracks.shape[1])
+        self.ear = fresh.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.ear).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.ear.parameters(), PEAK_RATE, weight_decay=0.02)
+        self._pack, self._frames = pack, training_frames(pack)
+        self._objective = Objective(pack, self._frames)
 
-def train(pack: SpeechPack, seconds: float, device: str, steps: int | None = None) -> tuple[Ear, int]:
-    """Train for a number of steps, or for a time; returns the averaged network and the number of steps.
-
-    With ``steps`` the same pack gives the same weights on the same machine and number of threads; a time ends where the
-    machine has got to, and with it goes the learning rate.
-    """
-    torch.manual_seed(0)
-    frames = training_frames(pack)
-    objective = Objective(pack, frames)
-    ear = Ear(len(pack.names), pack.tracks.shape[1]).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(ear).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(ear.parameters(), PEAK_RATE, weight_decay=0.02)
-    began = time.monotonic()
-    for step, (mel, classes, tracks) in enumerate(batches(pack, frames)):
-        done = share_done(step, began, seconds, steps)
-        if done >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(done, step)
-        with torch.autocast(device, torch.bfloat16):
-            said = ear(mel.to(device, memory_format=torch.channels_last))
-        loss = objective(said, classes.to(device), tracks.to(device))
-        optimizer.zero_grad(set_to_none=True)
+    def learn(self) -> float:
+        """One step; returns its loss."""
+        mel, classes, tracks = batch(self._pack, self._frames, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.steps)
+        torch.manual_seed(self.step)  # dropout must not depend on how often the training was stopped
+        with torch.autocast(self.device, torch.bfloat16):
+            said = self.ear(mel.to(self.device, memory_format=torch.channels_last))
+        loss = self._objective(said, classes.to(self.device), tracks.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        follow(average, ear, min(EMA_DECAY, (step + 1) / (step + 10)))
-        if step % 50 == 0:
-            log.info("step %d (%.0f %%) loss %.4f", step, 100 * done, loss.item())
-    return average, step
+        self.optimizer.step()
+        follow(self.average, self.ear, min(EMA_DECAY, (self.step + 1) / (self.step + 10)))
+        self.step += 1
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; it appears when it is whole."""
+        part = path.with_suffix(".part")
+        torch.save({"step": self.step, "steps": self.steps, **{n: getattr(self, n).state_dict() for n in _KEPT}}, part)
+        take_name(part, path)
+
+    def go_on_from(self, path: Path) -> None:
+        """Take everything from a checkpoint, the number of steps too."""
+        kept = torch.load(path, map_location=self.device, weights_only=True)
+        self.step, self.steps = kept["step"], kept["steps"]
+        for name in _KEPT:
+            getattr(self, name).load_state_dict(kept[name])
+
+
+def train(pack: SpeechPack, steps: int, device: str, checkpoint: Path) -> tuple[Ear, int]:
+    """Train for ``steps``, or for those that remain of the training whose ``checkpoint`` is there.
+
+    Returns:
+        The averaged network, and the number of steps.
+    """
+    course = Course(pack, steps, device)
+    if checkpoint.exists():
+        course.go_on_from(checkpoint)
+    else:
+        course.save(checkpoint)
+    first, began = course.step, time.monotonic()
+    saved = began
+    while course.step < course.steps:
+        loss = course.learn()
+        now = time.monotonic()
+        if course.step % 50 == 0 or course.step == course.steps:
+            left = (now - began) / (course.step - first) * (course.steps - course.step)
+            log.info("step %d/%d loss %.4f, %.0f s left", course.step, course.steps, loss, left)
+        if now - saved > CHECKPOINT_SECONDS or course.step == course.steps:
+            course.save(checkpoint)
+            saved = now
+    return course.average, course.steps
+
+
+def steps_in(minutes: float, pack: SpeechPack, device: str) -> int:
+    """How many steps this machine takes in ``minutes``, by the median of a few that are thrown away."""
+    course, seconds = Course(pack, 1000, device), []
+    for _ in range(_TRIED):
+        began = time.monotonic()
+        course.learn()
+        seconds.append(time.monotonic() - began)
+    return max(round(60 * minutes / float(np.median(seconds[_TRIED // 2 :]))), 1)
 
 
 @torch.no_grad()
@@ -259,8 +309,29 @@ def score(ear: Ear, pack: SpeechPack, split: str, device: str, most: int = 20_00
     return figures
 
 
+def _run(options: argparse.Namespace) -> None:
+    asked = {"pack": digest_of(options.pack), "steps": options.steps, "device": options.device}
+    claim(options.out, asked if options.steps else asked | {"minutes": options.minutes})
+    if (options.out / REPORT).exists():
+        log.info("%s is finished", options.out)
+        return
+    pack, checkpoint = SpeechPack.load(options.pack), options.out / "checkpoint.pth"
+    # How many steps fit into the time is asked once: the learning rate follows them.
+    resumed = options.steps or checkpoint.exists()
+    steps = (options.steps or 1) if resumed else steps_in(options.minutes, pack, options.device)
+    ear, steps = train(pack, steps, options.device, checkpoint)
+    report: dict[str, object] = {"steps": steps, "batch": BATCH, "alignment": CENTRED.name}
+    for split in pack.splits:
+        report[split] = score(ear, pack, split, options.device)
+        log.info("%s %s", split, report[split])
+    save_weights(ear.encoder, options.out / "audio_encoder.pth")
+    save_weights(ear.heads, options.out / "heads.pth")
+    write_whole(options.out / REPORT, json.dumps(report, indent=1))
+    checkpoint.unlink()
+
+
 def main() -> None:
-    """Train, score every split, write ``audio_encoder.pth`` and ``report.json``."""
+    """Train, score every split, write ``audio_encoder.pth``, ``heads.pth`` and ``report.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pack", type=Path)
     parser.add_argument("out", type=Path)
@@ -270,20 +341,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options.out.mkdir(parents=True, exist_ok=True)
-    pack = SpeechPack.load(options.pack)
     if options.steps is not None and options.steps < 1:
         parser.error("--steps must be 1 or more")
-    ear, steps = train(pack, options.minutes * 60, options.device, options.steps)
-    report: dict[str, object] = {"steps": steps, "batch": BATCH, "alignment": CENTRED.name}
-    for split in pack.splits:
-        report[split] = score(ear, pack, split, options.device)
-        log.info("%s %s", split, report[split])
-    part = options.out / "audio_encoder.part"
-    torch.save(ear.encoder.state_dict(), part)
-    part.replace(options.out / "audio_encoder.pth")
-    torch.save(ear.heads.state_dict(), options.out / "heads.pth")
-    (options.out / "report.json").write_text(json.dumps(report, indent=1))
+    with in_a_sentence():
+        _run(options)
 
 
 if __name__ == "__main__":

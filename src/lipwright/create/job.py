@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lipwright.contract import Alignment
+from lipwright.digest import known_sha256
 from lipwright.errors import AvatarError
-from lipwright.prepare.film import mark, write_atomically
+from lipwright.prepare.film import write_atomically
 
 _NOTE = "job.json"
 
@@ -29,8 +30,8 @@ class Job:
     @classmethod
     def of(cls, film: Path, audio: Path | None, face: int | None, encoder: Path | None, alignment: Alignment) -> Job:
         """The job that a call names; the files must be there."""
-        heard = None if encoder is None else f"{mark(encoder)} {alignment.name}"
-        return cls(mark(film), None if audio is None else mark(audio), face, heard)
+        heard = None if encoder is None else f"{known_sha256(encoder)} {alignment.name}"
+        return cls(known_sha256(film), None if audio is None else known_sha256(audio), face, heard)
 
     def other_than(self, kept: Job) -> list[str]:
         """What differs from another job."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FloatArray, UInt8Array
-from lipwright.digest import sampled
+from lipwright.digest import known_sha256
 from lipwright.durable import take_name
 from lipwright.errors import AvatarError
 from lipwright.face import Face, FaceFinder
@@ -223,13 +223,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def fingerprint(video: Path) -> str:
-    """What tells one film, as this version looks at it, from another without reading all of it."""
-    return f"{VERSION} {mark(video)}"
-
-
-def mark(media: Path) -> str:
-    """What tells one film or sound from another, wherever it was copied, without reading all of it."""
-    return sampled(media)
+    """What tells one film, as this version looks at it, from another, whatever it is called and wherever it lies."""
+    return f"{VERSION} {known_sha256(video)}"
 
 
 def walk(video: Path, pieces: Pieces, tell: Callable[[int, int | None], None]) -> Seen:
