@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -48,7 +49,7 @@ from lipwright.prepare import prepare, work_folder
 from lipwright.prepare.film import Pieces
 from lipwright.render import Renderer, render
 from lipwright.training.base import same
-from lipwright.training.collect import base_weights
+from lipwright.training.collect import find_beginning
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import PLAIN, PLAN, WEIGHTS, split, train_person
@@ -315,15 +316,18 @@ def test_what_was_learnt_from_another_film_is_not_lost_unasked(tmp_path: Path, l
     assert frames_of(out) == 40 and not (folder / "run").exists()
 
 
-def test_a_film_that_was_copied_is_the_same_film(tmp_path: Path, looked: mock.Mock) -> None:
+@pytest.mark.parametrize("begun_by", [prepare, create])
+def test_a_film_that_was_copied_is_the_same_film(
+    begun_by: Callable[[Path, Path], object], tmp_path: Path, looked: mock.Mock
+) -> None:
     film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
+    with suppress(LongPartError):
+        begun_by(film, out)
+    copy = Path(shutil.copy(film, tmp_path / "moved.mp4"))
+    os.utime(copy)
     with pytest.raises(LongPartError):
-        create(film, out)
-    other = Path(shutil.copy(film, tmp_path / "moved.mp4"))
-    os.utime(other, (1, 1))
-    with pytest.raises(LongPartError):
-        create(other, out)
-    assert looked.call_count == 1
+        create(copy, out)
+    assert looked.call_count == (begun_by is create)
 
 
 def test_a_prepared_avatar_goes_on_unless_its_film_has_changed(tmp_path: Path, looked: mock.Mock) -> None:
@@ -420,7 +424,7 @@ def test_the_command_tells_of_the_film_before_it_learns(
         cli.main(["create", str(film), "-o", str(tmp_path / "me.avatar"), "--no-consent", "--baselines"])
     told = capsys.readouterr().err
     assert "too short" in told and str(tmp_path / "me.avatar" / "report.html") in told
-    assert "for about 81 minutes" in told
+    assert "for about 71 minutes" in told
     assert told.index("looking at every picture") < told.index("too short")
 
 
@@ -444,8 +448,26 @@ def test_a_pack_begins_where_it_was_asked_to_the_last_time(made: Made, tmp_path:
     avatar = Avatar.open(made.out)
     for base in (None, avatar, None):
         pack_avatar(avatar, tmp_path / "pack.npz", base, "mobile")
-        assert same(Pack.load(tmp_path / "pack.npz").base, base_weights(avatar, base, "mobile"))
-    assert not same(base_weights(avatar, avatar, "mobile"), base_weights(avatar, None, "mobile"))
+        beginning, pack = find_beginning(avatar, base, "mobile"), Pack.load(tmp_path / "pack.npz")
+        assert same(pack.base, beginning.weights) and pack.base_name == beginning.name
+    bases = [find_beginning(avatar, base, "mobile") for base in (avatar, None)]
+    assert not same(bases[0].weights, bases[1].weights)
+    assert [each.name for each in bases] == [avatar.name, ""], "it hears by another encoder than the presenter"
+    shutil.rmtree(training_folder(made.out))
+
+
+def test_a_training_that_was_begun_keeps_its_base_whatever_is_said_later(
+    made: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    avatar = Avatar.open(made.out)
+    pack_avatar(avatar, tmp_path / "pack.npz", avatar, "mobile")
+    (training_folder(made.out) / "run").mkdir()
+    TINY.save(training_folder(made.out) / "run" / "plan.json")
+    pack_avatar(avatar, tmp_path / "again.npz", avatar, "mobile")
+    assert "going on" not in caplog.text
+    pack_avatar(avatar, tmp_path / "other.npz", None, "mobile")
+    assert f"going on as begun, from {avatar.name}: remove" in caplog.text
+    assert Pack.load(tmp_path / "other.npz").base_name == avatar.name
     shutil.rmtree(training_folder(made.out))
 
 
@@ -627,7 +649,7 @@ def test_a_phase_that_the_clock_ended_is_named(sheet: Path) -> None:
 
 
 def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:
-    told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("kept", "taught"))
+    told, quiet = (with_training(None, "me", GOOD, training(ear=ear), sheet) for ear in ("given back", "taught"))
     assert "was taken back" in told and "was taken back" not in quiet
 
 

@@ -14,7 +14,7 @@ from lipwright import digest
 def test_a_copy_under_another_name_and_of_another_day_is_the_same_file(tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(os.urandom(3 << 20))
-    copy = shutil.copy(film, tmp_path / "copy.mp4")
+    copy = Path(shutil.copy(film, tmp_path / "copy.mp4"))
     os.utime(copy, (1, 1))
     assert digest.known_sha256(copy) == digest.known_sha256(film) == sha256(film.read_bytes()).hexdigest()
 

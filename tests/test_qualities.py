@@ -20,7 +20,7 @@ from lipwright.errors import AvatarError, RuntimeUnavailableError
 from lipwright.render import Networks
 from lipwright.runtimes.torch import find_weights, weights_beside
 from lipwright.serve.faces import Face
-from lipwright.training.collect import base_weights
+from lipwright.training.collect import PRESENTER, find_beginning
 from lipwright.trial import Way, built_in_sound, generator_of
 
 DEMO = built_in_sound()
@@ -60,10 +60,10 @@ def test_a_training_begins_from_the_generator_as_wide_as_its_own(both: Avatar, m
         return {}
 
     monkeypatch.setattr("lipwright.training.base.exported_weights", exported)
-    base_weights(both, both, "full")
-    base_weights(both, both, "mobile")
-    base_weights(presenter, None, "full")
-    base_weights(presenter, None, "mobile")
+    find_beginning(both, both, "full")
+    find_beginning(both, both, "mobile")
+    assert find_beginning(presenter, None, "full").name == PRESENTER
+    find_beginning(presenter, None, "mobile")
     assert taken == [each.path / file for each in (both, presenter) for file in (GENERATOR, FAST_GENERATOR)]
 
 

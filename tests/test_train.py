@@ -527,9 +527,9 @@ def test_work_ahead_gives_what_was_asked() -> None:
 
 def test_a_pack_keeps_cuts_and_base(tmp_path: Path) -> None:
     base = {f"{EAR}conv7.conv.6.weight": np.arange(256, dtype=np.float16)[:, None, None, None]}
-    person(cuts=(7, 9), base=base).save(tmp_path / "pack.npz")
+    person(cuts=(7, 9), base=base, base_name="ada").save(tmp_path / "pack.npz")
     back = Pack.load(tmp_path / "pack.npz")
-    assert back.cuts == (7, 9) and base_width(back.base) == "mobile"
+    assert back.cuts == (7, 9) and base_width(back.base) == "mobile" and back.base_name == "ada"
     (name,) = base
     np.testing.assert_array_equal(back.base[name], base[name])
 
@@ -843,15 +843,11 @@ def folded(generator: Generator) -> dict[str, np.ndarray[Any, Any]]:
     return {name: value.numpy() for name, value in lean(copy.eval()).state_dict().items()}
 
 
-def folded_ear(generator: Generator) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: value for name, value in folded(generator).items() if name.startswith(EAR)}
-
-
 def test_an_exported_ear_says_the_same_and_has_no_norms() -> None:
     base, student = used(), Generator("mobile")
     before = {k: v.clone() for k, v in student.state_dict().items()}
     audio = torch.rand(8, 32, 16, 16)
-    take(student, folded_ear(base))
+    take(student, ear_of(folded(base)))
     assert all(torch.equal(v, before[k]) for k, v in student.state_dict().items() if not k.startswith(EAR))
     assert not norms(student.audio_model) and norms(student.inc)
     with torch.no_grad():
@@ -877,7 +873,7 @@ def norms(network: nn.Module) -> int:
 
 def test_a_generator_whose_ear_alone_was_folded_keeps_the_other_norms() -> None:
     student = Generator("mobile")
-    take(student, folded_ear(used()))
+    take(student, ear_of(folded(used())))
     student.train()(torch.rand(2, 6, 160, 160), torch.rand(2, 32, 16, 16))
     student.eval()
     whole, images, audio = unfolded(student), torch.rand(1, 6, 160, 160), torch.rand(1, 32, 16, 16)
@@ -889,7 +885,7 @@ def test_a_generator_whose_ear_alone_was_folded_keeps_the_other_norms() -> None:
 
 def test_a_base_of_another_width_is_refused() -> None:
     with pytest.raises(LipwrightError, match="does not fit"):
-        take(Generator("full"), folded_ear(used()))
+        take(Generator("full"), ear_of(folded(used())))
     with pytest.raises(LipwrightError, match="lacks"):
         take(Generator("mobile"), {})
     with pytest.raises(LipwrightError, match="does not fit a generator of width full"):
@@ -909,7 +905,7 @@ def test_a_whole_generator_says_the_same_without_its_norms(tmp_path: Path) -> No
 
 
 def test_a_student_begins_where_its_base_fits(pack: Pack) -> None:
-    voices, ear = SpeechSampler(own_speech(pack), 0), folded_ear(used())
+    voices, ear = SpeechSampler(own_speech(pack), 0), ear_of(folded(used()))
 
     def begun(base: Mapping[str, np.ndarray[Any, Any]], width: Width) -> Generator:
         return begin(replace(pack, base=base), width, voices).generator
@@ -918,6 +914,22 @@ def test_a_student_begins_where_its_base_fits(pack: Pack) -> None:
     assert norms(begun(ear, "mobile")) and not norms(begun(ear, "mobile").audio_model)
     assert norms(begun(ear, "full").audio_model), "a base of another width is left alone"
     assert start(ear, "mobile") == "ear" and start(ear, "full") == start({}, "full") == "none"
+
+
+def test_a_whole_base_has_a_width_of_its_own(pack: Pack, tmp_path: Path) -> None:
+    film = replace(pack, base=folded(used()), base_name="ada")
+    with pytest.raises(LipwrightError, match="ada is of width mobile and cannot become full"):
+        train_person(film, tmp_path / "full", minutes=1, width="full")
+    for width in (None, "mobile"):
+        with pytest.raises(LipwrightError, match="too few on this machine"):
+            train_person(film, tmp_path / "mobile", minutes=1e-6, width=width)
+    assert not (tmp_path / "full" / PLAN).exists()
+
+
+def test_a_training_goes_on_only_with_what_it_began_from(pack: Pack, tmp_path: Path) -> None:
+    replace(TINY, begins="ear").save(tmp_path / PLAN)
+    with pytest.raises(LipwrightError, match="was begun from an ear, the pack brings a whole generator"):
+        train_person(replace(pack, base=folded(used())), tmp_path)
 
 
 @pytest.mark.parametrize("width", ["mobile", "full"])
@@ -945,7 +957,7 @@ def test_a_whole_base_is_not_made_to_copy(pack: Pack, tmp_path: Path, monkeypatc
     monkeypatch.setattr(person_training, "begin_by_copying", lambda *_: copying.append(True))
     train_person(replace(pack, base=folded(used())), tmp_path / "whole", plan=TINY)
     assert not copying
-    train_person(replace(pack, base=folded_ear(used())), tmp_path / "ear", plan=TINY)
+    train_person(replace(pack, base=ear_of(folded(used()))), tmp_path / "ear", plan=TINY)
     assert copying
 
 
@@ -998,17 +1010,17 @@ def at_rate(factor: float) -> Plan:
     return replace(TINY, phases=tuple(phases))
 
 
-@pytest.mark.parametrize(("after", "ear"), [(0.9, "kept"), (1.0, "taught")])
+@pytest.mark.parametrize(("after", "ear"), [(0.9, "given back"), (1.0, "taught")])
 def test_an_ear_that_hears_worse_after_listening_is_given_back(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, ear: str
 ) -> None:
     hearing(monkeypatch, 1.0, after)
-    figures = train_person(replace(pack, base=folded_ear(used())), tmp_path, plan=at_rate(0))
+    figures = train_person(replace(pack, base=ear_of(folded(used()))), tmp_path, plan=at_rate(0))
     assert figures["ear"] == ear
     trained = Generator("mobile")
     trained.load_state_dict(weights_of(tmp_path))
     difference = (heard_by(trained) - heard_by(used())).abs().max()
-    assert float(difference) < 1e-4 if ear == "kept" else float(difference) > 1e-3
+    assert float(difference) < 1e-4 if ear == "given back" else float(difference) > 1e-3
 
 
 def test_an_ear_that_was_given_back_goes_on_with_the_pictures(
@@ -1016,7 +1028,7 @@ def test_an_ear_that_was_given_back_goes_on_with_the_pictures(
 ) -> None:
     with mock.patch.object(person_training, "lesson", wraps=lesson) as lessons:
         hearing(monkeypatch, 1.0, 0.9)
-        train_person(replace(pack, base=folded_ear(used())), tmp_path, plan=at_rate(30))
+        train_person(replace(pack, base=ear_of(folded(used()))), tmp_path, plan=at_rate(30))
     trained = Generator("mobile")
     trained.load_state_dict(weights_of(tmp_path))
     assert float((heard_by(trained) - heard_by(used())).abs().max()) > 1e-3
@@ -1024,10 +1036,10 @@ def test_an_ear_that_was_given_back_goes_on_with_the_pictures(
     assert listens == [True, True, False, False], "other voices are not listened to any more"
 
 
-def test_an_ear_that_was_given_back_stays_so_when_resumed(
+def test_a_training_whose_ear_was_given_back_is_resumed_to_the_same_bits(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = replace(pack, base=folded_ear(used()))
+    film = replace(pack, base=ear_of(folded(used())))
     hearing(monkeypatch, 1.0, 0.5)
     train_person(film, tmp_path / "whole", plan=TINY)
 

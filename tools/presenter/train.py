@@ -30,17 +30,17 @@ from lipwright.training.folded import amplify, fold, unfolded
 from lipwright.training.lessons import ear, learner, lesson
 from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
-from lipwright.training.plan import without_norms
+from lipwright.training.plan import RATES, without_norms
 from lipwright.training.speech import Speech, SpeechSampler
 
 log = logging.getLogger("train")
 
 #: Steps that two processor cores make in about an hour; a GPU takes ``--scale 10`` in less.
 PHASES = (
-    Phase("draw", size=160, batch=8, steps=700, rate=1.5e-3),
-    Phase("listen", size=0, batch=64, steps=500, rate=1e-3),
-    Phase("speak160", size=160, batch=8, steps=1100, rate=8e-4),
-    Phase("speak320", size=320, batch=4, steps=1200, rate=6e-4),
+    Phase("draw", size=160, batch=8, steps=700, rate=RATES["draw"]),
+    Phase("listen", size=0, batch=64, steps=500, rate=RATES["listen"]),
+    Phase("speak160", size=160, batch=8, steps=1100, rate=RATES["speak160"]),
+    Phase("speak320", size=320, batch=4, steps=1200, rate=RATES["speak320"]),
 )
 
 #: A mouth whose code changes less than this in a whole window rests; so many such windows are listened to.

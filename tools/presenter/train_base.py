@@ -26,6 +26,7 @@ from lipwright.training.held_out import HeldOut, Score, draw
 from lipwright.training.lessons import learner, lesson
 from lipwright.training.loop import MouthMap, Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
+from lipwright.training.plan import RATES
 from lipwright.training.speech import Speech, SpeechSampler
 from tools.presenter.crowd import CrowdSampler, mouth_scale, open_kept, wholly
 from tools.running import claim, in_a_sentence, write_whole
@@ -34,10 +35,10 @@ log = logging.getLogger("base")
 
 #: For a graphics card. How long they take there has not been measured; ``--scale`` makes all of them longer or shorter.
 PHASES = (
-    Phase("draw", size=160, batch=32, steps=6_000, rate=1.5e-3),
-    Phase("listen", size=0, batch=128, steps=4_000, rate=1e-3),
-    Phase("speak160", size=160, batch=32, steps=10_000, rate=8e-4),
-    Phase("speak320", size=320, batch=16, steps=10_000, rate=6e-4),
+    Phase("draw", size=160, batch=32, steps=6_000, rate=RATES["draw"]),
+    Phase("listen", size=0, batch=128, steps=4_000, rate=RATES["listen"]),
+    Phase("speak160", size=160, batch=32, steps=10_000, rate=RATES["speak160"]),
+    Phase("speak320", size=320, batch=16, steps=10_000, rate=RATES["speak320"]),
 )
 WEIGHTS, FIGURES = "generator.pth", "base.json"
 _ORIGIN = "trained by tools/presenter/train_base.py on rendered people"

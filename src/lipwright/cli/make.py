@@ -34,11 +34,11 @@ _LINE_SECONDS = 60.0
 
 Minutes = Annotated[float, typer.Option(min=0.1, help="Time for the training; everything else comes on top.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Base = Annotated[str | None, typer.Option(help="Avatar to start from, or presenter; else his ear alone.")]
-WidthName = Annotated[str, typer.Option(help="full, or mobile: half as wide, for slow machines.")]
-Baselines = Annotated[
-    bool, typer.Option(help="Also train plainly, to compare with: nearly three times the time in all.")
+Base = Annotated[str | None, typer.Option(help="Avatar to start from; else the built-in presenter.")]
+WidthName = Annotated[
+    str | None, typer.Option(help="full, or mobile, half as wide, for slow machines; else the base's.")
 ]
+Baselines = Annotated[bool, typer.Option(help="Also train plainly, to compare with: more than twice the time in all.")]
 Encoder = Annotated[
     Path | None, typer.Option("--audio-encoder", help="Your own audio encoder, ONNX or .pth, not the presenter's.")
 ]
@@ -107,7 +107,7 @@ def train(
     minutes: Minutes = 30,
     device: Device = "auto",
     base: Base = None,
-    width: WidthName = "full",
+    width: WidthName = None,
     baselines: Baselines = False,
     pack: Annotated[Path | None, typer.Option(help="Only write PACK.npz, to train on another machine.")] = None,
     trained: Annotated[Path | None, typer.Option(help="Folder of a training done there; nothing is trained.")] = None,
@@ -151,7 +151,7 @@ def create(
     audio_encoder: Encoder = None,
     alignment: Aligned = None,
     base: Base = None,
-    width: WidthName = "full",
+    width: WidthName = None,
     baselines: Baselines = False,
     consent_shown: Shown = None,
     consent_by: AgreedBy = None,
@@ -195,10 +195,10 @@ def create(
 
 def _tell_film(film: FilmFindings, minutes: float, baselines: bool) -> None:
     """Say what is wrong with a film while there is time to film it better: on stderr, before the long part."""
-    from lipwright.training.person import PLAIN_TAKES
-
     if baselines:
-        minutes = math.ceil(minutes * (1 + PLAIN_TAKES))
+        from lipwright.training.person import with_plain
+
+        minutes = math.ceil(with_plain(minutes))
     lines = [film.verdict, *film.problems, f"what was found, with pictures: {film.report}"]
     lines.append(f"it learns for about {minutes:g} minutes now; packing, exporting and measuring come on top")
     typer.echo("\n".join(line for line in lines if line), err=True)
@@ -370,8 +370,8 @@ def _alignment(encoder: Path | None, name: str | None) -> Alignment:
     return known[name]
 
 
-def _width(name: str) -> Width:
-    widths: dict[str, Width] = {"full": "full", "mobile": "mobile"}
+def _width(name: str | None) -> Width | None:
+    widths: dict[str | None, Width | None] = {None: None, "full": "full", "mobile": "mobile"}
     if name not in widths:
         raise typer.BadParameter(f"{name}: full or mobile", param_hint="--width")
     return widths[name]

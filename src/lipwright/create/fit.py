@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 #: Suffix of the folder beside an avatar in which its training lives until it is done.
 _FOLDER = ".training"
 _PACK, _RUN = "pack.npz", "run"
-#: What a training begins from where no base is given.
-_PRESENTER = "lipwright's presenter"
 _LICENCE = "yours: made from your film"
 _LICENCE_BASED = "yours: made from your film and a base under its own licence ({base})"
+#: What is said of a base whose name was not kept.
+_SOMEBODY = "another avatar"
 
 #: What the manifest keeps of a training's figures.
 _KEPT = ("pictures", "seconds", "device", "minutes", "base", "began_from", "expert", "scores")
@@ -74,7 +74,7 @@ def train_avatar(
     minutes: float = 30,
     device: str = "cpu",
     base: Avatar | None = None,
-    width: Width = "full",
+    width: Width | None = None,
     baselines: bool = False,
     trained: Path | None = None,
     identity: Identity | None = None,
@@ -89,7 +89,7 @@ def train_avatar(
         minutes: time for the training itself.
         device: ``cpu`` or ``cuda``.
         base: an avatar whose generator is the start; None: the built-in presenter, where both hear alike.
-        width: of the generator, ``full`` or ``mobile``; a base has its own.
+        width: of the generator, ``full`` or ``mobile``; None: the base's.
         baselines: also train plainly, for comparison; takes longer than the rest.
         trained: a folder in which ``python -m lipwright.training`` has finished: nothing is trained here.
         identity: who signs a consent; None: the user's own local key.
@@ -106,7 +106,7 @@ def train_avatar(
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
 
-    pack = open_pack(avatar, base, width, progress)
+    pack = (_kept_pack(avatar) if trained else None) or open_pack(avatar, base, width, progress)
     folder = trained or training_folder(avatar.path) / _RUN
     if trained is None:
         train_person(
@@ -119,8 +119,8 @@ def train_avatar(
             progress=lambda p: progress(Step(p.step, p.done, p.total)),
         )
     weights = joined(folder / RUN_WEIGHTS)
-    done = _read_figures(folder / FIGURES) | {"began_from": base.name if base else _PRESENTER}
-    speaking = _with_generator(avatar, weights, done, base, progress)
+    done = _read_figures(folder / FIGURES)
+    speaking = _with_generator(avatar, weights, done, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
     figures = measure(speaking, Networks.open(speaking), _as_trained(pack, done), plain, progress)
     finished = _signed(_with_report(speaking, figures, done, folder / SHEET), identity)
@@ -177,29 +177,41 @@ def require_torch() -> None:
 
 
 def open_pack(
-    avatar: Avatar, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
+    avatar: Avatar, base: Avatar | None = None, width: Width | None = None, progress: Show = lambda _: None
 ) -> Pack:
-    """The avatar's training pack, beside the avatar; written anew while nothing was trained from another beginning."""
+    """The avatar's training pack, beside the avatar; written anew while nothing was trained from another beginning.
+
+    Raises:
+        AvatarError: the avatar lacks what a training needs, or the base is not fit for it.
+    """
     from lipwright.training.base import same
-    from lipwright.training.collect import base_weights, collect
+    from lipwright.training.collect import collect, find_beginning, trainable
     from lipwright.training.pack import Pack
     from lipwright.training.person import PLAN
 
+    trainable(avatar)
+    beginning, kept = find_beginning(avatar, base, width), _kept_pack(avatar)
     path = training_folder(avatar.path) / _PACK
-    if path.exists():
-        kept = Pack.load(path)
-        if same(kept.base, base_weights(avatar, base, width)):
-            return kept
-        if (path.parent / _RUN / PLAN).exists():
-            logger.warning("going on as begun, from another base: remove %s to begin anew", path.parent)
-            return kept
+    if kept and (same(kept.base, beginning.weights) or (path.parent / _RUN / PLAN).exists()):
+        if kept.base_name != beginning.name:
+            begun = kept.base_name or "nothing"
+            logger.warning("going on as begun, from %s: remove %s to begin anew", begun, path.parent)
+        return kept
     path.parent.mkdir(exist_ok=True)
-    collect(avatar, base, width, lambda what, done, total: progress(Step(what, done, total))).save(path)
+    collect(avatar, beginning, lambda what, done, total: progress(Step(what, done, total))).save(path)
     return Pack.load(path)
 
 
+def _kept_pack(avatar: Avatar) -> Pack | None:
+    """The training pack that lies beside the avatar, if one does."""
+    from lipwright.training.pack import Pack
+
+    path = training_folder(avatar.path) / _PACK
+    return Pack.load(path) if path.exists() else None
+
+
 def pack_avatar(
-    avatar: Avatar, out: Path, base: Avatar | None = None, width: Width = "full", progress: Show = lambda _: None
+    avatar: Avatar, out: Path, base: Avatar | None = None, width: Width | None = None, progress: Show = lambda _: None
 ) -> None:
     """Write the avatar's training pack to ``out``, for a machine on which nothing but torch and OpenCV is installed."""
     require_torch()
@@ -212,6 +224,7 @@ def pack_avatar(
 def _read_figures(path: Path) -> dict[str, Any]:
     try:
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        figures["began_from"] = figures.get("began_from") or _SOMEBODY
     except (OSError, ValueError) as error:
         raise LipwrightError(f"{path} cannot be read ({error}): let the training finish first") from error
     return figures
@@ -222,10 +235,13 @@ def _as_trained(pack: Pack, done: dict[str, Any]) -> Pack:
     return replace(pack, held_out=(done["held_out"]["first"], done["held_out"]["stop"]))
 
 
-def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], base: Avatar | None, progress: Show) -> Avatar:
+def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], progress: Show) -> Avatar:
     """The avatar with its weights, and the network exported from them and compared."""
+    from lipwright.training.collect import PRESENTER
+
     progress(Step("exporting the network", 0, None))
-    licence = _LICENCE_BASED.format(base=base.name if base else f"{_PRESENTER}, Apache-2.0")
+    presenter = f"{PRESENTER}, Apache-2.0"
+    licence = _LICENCE_BASED.format(base=presenter if done["began_from"] == PRESENTER else done["began_from"])
     record = ModelRecord(
         file=WEIGHTS,
         licence=_LICENCE if done["base"] == "none" else licence,

@@ -215,7 +215,7 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
             f"The same sentences in another voice, never practised: {_written(voice['psnr'])} dB, lips follow by r "
             f"{_written(voice['lip_gap_r'])}."
         )
-    if training.get("ear") == "kept":  # a training of an older version does not say
+    if training.get("ear") == "given back":  # a training of an older version does not say
         sentences.append(
             "What its ear learnt from this film by listening helped nowhere else and was taken back, so it learnt with "
             "the pictures alone: a longer film, or a clearer sound, would teach it this voice."

@@ -27,7 +27,7 @@ from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
 from lipwright.credentials import Identity
 from lipwright.errors import AvatarError, LipwrightError
-from lipwright.prepare import REPORT, check_encoder, prepare, sweep
+from lipwright.prepare import FILM_SHA256, REPORT, check_encoder, prepare, sweep
 from lipwright.prepare.sound import check_sound
 from lipwright.video import VideoReader
 
@@ -68,7 +68,7 @@ def create(
     minutes: float = 30,
     device: str = "cpu",
     base: Avatar | None = None,
-    width: Width = "full",
+    width: Width | None = None,
     baselines: bool = False,
     replace: bool = False,
     agreed: Agreed | None = None,
@@ -121,7 +121,7 @@ def create(
     if audio_encoder is not None:
         check_encoder(audio_encoder)
     job = Job.of(video, audio, face, audio_encoder, alignment)
-    begun = _goes_on(out, video, job)
+    begun = _goes_on(out, job)
     if not begun:
         replace = _may_replace(out, job, replace)
         check_target(out, replace=replace)
@@ -178,17 +178,16 @@ def film_findings(avatar: Avatar) -> FilmFindings:
     )
 
 
-def _goes_on(out: Path, video: Path, job: Job) -> bool:
+def _goes_on(out: Path, job: Job) -> bool:
     """Whether ``out`` was begun from just this, and has not been trained to the end."""
     if not _unfinished(out):
         return False
     kept = kept_job(training_folder(out))
     if kept is not None:
         return kept == job
-    # `lipwright prepare` made it, which keeps no job: the film's name, and that it did not change since, must do.
-    avatar = Avatar.open(out)
-    unchanged = video.stat().st_mtime <= (out / MANIFEST).stat().st_mtime
-    return avatar.manifest.source == video.name and unchanged and not (job.audio or job.face or job.encoder)
+    # `lipwright prepare` made it, which keeps the film alone of a job.
+    same = Avatar.open(out).manifest.figures.get(FILM_SHA256) == job.film
+    return same and not (job.audio or job.face or job.encoder)
 
 
 def _unfinished(out: Path) -> bool:

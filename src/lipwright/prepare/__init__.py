@@ -32,6 +32,7 @@ from lipwright.avatar import (
 from lipwright.avatar.importers import AVE_LICENCE, UNKNOWN
 from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
 from lipwright.contract import AVE, CENTRED, FEATURE, FPS, Alignment, FloatArray
+from lipwright.digest import known_sha256
 from lipwright.durable import sync_folder
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare.film import MAX_FACES, Pieces, is_work_folder, walk, write_atomically
@@ -45,6 +46,7 @@ from lipwright.video import VideoReader
 
 __all__ = [
     "ADVICE",
+    "FILM_SHA256",
     "REPORT",
     "SHEET",
     "SOUND",
@@ -63,6 +65,8 @@ logger = logging.getLogger(__name__)
 
 #: What the package holds besides the parts that every avatar has.
 REPORT = "report.html"
+#: The figure in the manifest that tells a film from others.
+FILM_SHA256 = "film_sha256"
 SHEET = "contact_sheet.jpg"
 #: The template's own speech, 16 kHz mono, 640 samples a frame, moved to where the lips are: for training.
 SOUND = "sound.flac"
@@ -195,7 +199,7 @@ def prepare(
     contents = _contents(work, template, judged, sound)
     if encoder is not None:
         contents |= _heard(encoder, sound, judged.move, progress)
-    Avatar.create(work / out.name, _manifest(out, facts, judged, encoder), contents, replace=True)
+    Avatar.create(work / out.name, _manifest(video, out, facts, judged, encoder), contents, replace=True)
     return Prepared(_place(work, out), judged.problems, verdict(judged))
 
 
@@ -275,9 +279,10 @@ def encode_sound(
     return features
 
 
-def _manifest(out: Path, facts: FilmFacts, judged: Judged, encoder: _Encoder | None) -> Manifest:
+def _manifest(video: Path, out: Path, facts: FilmFacts, judged: Judged, encoder: _Encoder | None) -> Manifest:
     offset = judged.offset
     figures = {
+        FILM_SHA256: known_sha256(video),
         "film_seconds": facts.frames / FPS,
         "usable_seconds": int(judged.usable.sum()) / FPS,
         "face_width": judged.face_width,

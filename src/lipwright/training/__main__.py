@@ -34,7 +34,7 @@ def _options(device: str) -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="folder for checkpoints and results")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--device", default=device)
-    parser.add_argument("--width", default="full", choices=["full", "mobile"])
+    parser.add_argument("--width", choices=["full", "mobile"], help="else the base's")
     parser.add_argument("--baselines", action="store_true", help="also train with plain L1: takes longer than the rest")
     parser.add_argument(
         "--others", type=Path, nargs="*", default=[], help="packs of other films: wrong sounds to tell apart"

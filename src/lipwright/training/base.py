@@ -1,4 +1,4 @@
-"""Weights to start from: another avatar's generator, or the ear (the audio branch) of an exported one.
+"""Weights to start from: a whole generator, as trained or as exported, or its ear (the audio branch) alone.
 
 An exported network has its batch norms folded into the convolutions, and what begins from a base is trained without
 them (`lipwright.training.folded`). The stem's last convolution, which `models.lean` folds into its readers, comes back

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,33 +49,37 @@ _SLICES = 256
 _SOUND = "sound.flac"
 
 
+#: Whose weights a training begins from where no base is given.
+PRESENTER = "lipwright's presenter"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a training begins from."""
+
+    name: str
+    """Whose weights they are; empty: nobody's."""
+    weights: Mapping[str, npt.NDArray[Any]]
+    """By their names; none: from nothing."""
+
+
 def collect(
     avatar: Avatar,
-    base: Avatar | None = None,
-    width: Width = "full",
+    beginning: Beginning | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Pack:
     """Everything a training needs of ``avatar``; the last tenth is held out.
 
     Args:
         avatar: as ``lipwright prepare`` makes it.
-        base: an avatar whose generator is the start; None: the built-in presenter, if both have the same audio
-            encoder.
-        width: of the generator to be trained: a base that has two gives the one that is as wide.
+        beginning: where a training starts; None: as `find_beginning` says.
         progress: told what is done, and how much of how much.
 
     Raises:
-        AvatarError: it has no features of its own sound, or no face-mesh landmarks (``lipwright prepare`` makes both);
-            or the base has no generator, or another audio encoder.
+        AvatarError: as `trainable`.
     """
-    features, landmarks = avatar.features, avatar.landmarks
-    if features is None:
-        raise AvatarError(
-            f"{avatar.path} has no features of its own sound and cannot be trained: make it again with "
-            "`lipwright prepare`, and give the sound with --audio if the film has none"
-        )
-    if landmarks is None or landmarks.shape[1:] != (MESH_POINTS, 3):
-        raise AvatarError(f"{avatar.path} has no {MESH_POINTS} landmarks: make it again with `lipwright prepare`")
+    features, landmarks = trainable(avatar)
+    beginning = beginning or find_beginning(avatar)
     count = avatar.frame_count
     seen = np.isfinite(landmarks).all(axis=(1, 2)) & (avatar.rects[:, 0] >= 0)
     points = np.nan_to_num(roi_points(landmarks[..., :2], avatar.rects))
@@ -88,8 +93,26 @@ def collect(
         held_out=(count - round(count * HELD_OUT), count),
         unusable=tuple(int(k) for k in np.flatnonzero(~seen)),
         cuts=tuple(segment.start for segment in avatar.manifest.segments if segment.start),
-        base=base_weights(avatar, base, width),
+        base=beginning.weights,
+        base_name=beginning.name,
     )
+
+
+def trainable(avatar: Avatar) -> tuple[FloatArray, FloatArray]:
+    """Features [N, 512] and landmarks [N, 468, 3] of an avatar.
+
+    Raises:
+        AvatarError: it has no features of its own sound, or no face-mesh landmarks: ``lipwright prepare`` makes both.
+    """
+    features, landmarks = avatar.features, avatar.landmarks
+    if features is None:
+        raise AvatarError(
+            f"{avatar.path} has no features of its own sound and cannot be trained: make it again with "
+            "`lipwright prepare`, and give the sound with --audio if the film has none"
+        )
+    if landmarks is None or landmarks.shape[1:] != (MESH_POINTS, 3):
+        raise AvatarError(f"{avatar.path} has no {MESH_POINTS} landmarks: make it again with `lipwright prepare`")
+    return features, landmarks
 
 
 def rois(avatar: Avatar, progress: Callable[[str, int, int], None] = lambda *_: None) -> UInt8Array:
@@ -144,8 +167,17 @@ def _sound(path: Path, frames: int) -> FloatArray:
 
 
 # --- where to start -------------------------------------------------------------------------------------------------
-def base_weights(avatar: Avatar, base: Avatar | None, width: Width) -> Mapping[str, npt.NDArray[Any]]:
-    """The weights of the base's generator, or of the presenter's; nothing where he would not understand."""
+def find_beginning(avatar: Avatar, base: Avatar | None = None, width: Width | None = None) -> Beginning:
+    """The weights of the base's generator, or of the presenter's; nothing where he would not understand.
+
+    Args:
+        avatar: who is to be trained.
+        base: an avatar whose generator is the start; None: the built-in presenter, if both have the same audio encoder.
+        width: of the generator to be trained: a base that has two gives the one that is as wide; None: full.
+
+    Raises:
+        AvatarError: the base has no generator, or another audio encoder.
+    """
     # torch: the rest of this module is also used by `lipwright check`, which needs none
     from lipwright.training.base import exported_weights, whole_weights
 
@@ -156,21 +188,22 @@ def base_weights(avatar: Avatar, base: Avatar | None, width: Width) -> Mapping[s
             log.warning(
                 "%s hears by another encoder than the presenter: its generator begins from nothing", avatar.path
             )
-            return {}
-        return exported_weights(presenter.generator)
+            return Beginning("", {})
+        return Beginning(PRESENTER, exported_weights(presenter.generator))
     if base.manifest.encoder.sha256 != bound:
         raise AvatarError(
             f"{base.path} hears by another audio encoder than {avatar.path}: prepare the film with "
             f"--audio-encoder {base.encoder}"
         )
+    name = PRESENTER if base.path == builtin_avatar() else base.name
     base = _drawing(base, width)
     if base.weights is not None and base.quality == "full":
-        return whole_weights(base.weights)
+        return Beginning(name, whole_weights(base.weights))
     if base.generator is None:
         raise AvatarError(f"{base.path} has no generator to start from: train it first, or leave --base away")
-    return exported_weights(base.generator)
+    return Beginning(name, exported_weights(base.generator))
 
 
-def _drawing(base: Avatar, width: Width) -> Avatar:
+def _drawing(base: Avatar, width: Width | None) -> Avatar:
     """The base with its generator of this width, if it has two."""
     return base.at("fast") if width == "mobile" and "fast" in base.qualities else base

@@ -42,6 +42,7 @@ _REPORT_STEPS = 25
 _DECAY = 1e-4
 #: What a part that knows its business already learns at, as a share of the others' rate.
 _SLOW = 0.2
+#: Rate of what has no norms, as a share of the rate with them.
 _GENTLE = 0.75
 
 

@@ -47,8 +47,10 @@ class Pack:
     cuts: tuple[int, ...] = ()
     """Frames that do not follow the one before them: the film is cut there."""
     base: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    """Weights to start from, by their names: all of a generator, or an ear alone, with its batch norms folded into the
-    convolutions (`training.base`). Empty: from nothing."""
+    """Weights to start from, by their names: all of a generator, or an ear alone (`training.base`). Empty: from
+    nothing."""
+    base_name: str = ""
+    """Whose weights those are; empty where nobody said."""
 
     @property
     def trained_versions(self) -> int:
@@ -108,6 +110,7 @@ class Pack:
             "unusable": np.array(self.unusable, np.int64),
             "cuts": np.array(self.cuts, np.int64),
         }
+        arrays["base_name"] = np.array(self.base_name)
         arrays |= {_BASE + name: value for name, value in self.base.items()}
         np.savez(part, **arrays)
         take_name(part, path)
@@ -138,6 +141,7 @@ class Pack:
                     unusable=_frames(data, "unusable"),
                     cuts=_frames(data, "cuts"),
                     base={name.removeprefix(_BASE): data[name] for name in data if name.startswith(_BASE)},
+                    base_name=str(data["base_name"]) if "base_name" in data else "",
                 )
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise LipwrightError(

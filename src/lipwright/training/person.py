@@ -43,7 +43,7 @@ from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_
 from lipwright.training.loop import Checks, Phase, Record, Student, Taught, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
-from lipwright.training.plan import RATES, Plan, make_plan
+from lipwright.training.plan import RATES, SHARES_OF_WHOLE, Plan, make_plan
 from lipwright.training.speech import SpeechSampler, own_speech
 from lipwright.training.sync import TRUSTED, Features, SyncSampler, accuracy, expert_loss, held_accuracy, mouths
 
@@ -61,6 +61,8 @@ _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
 #: Plain training takes so many times as long as ours with as many pictures on a processor: it keeps its norms
 #: (DECISIONS.md, "When may a training do without its norms?").
 PLAIN_TAKES = 1.7
+#: Share of a training's time that goes into pictures.
+_PICTURES = sum(share for name, share in SHARES_OF_WHOLE.items() if name.startswith("speak"))
 #: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
 _PATIENCE = 1.25
 
@@ -83,7 +85,7 @@ def train_person(
     *,
     minutes: float = 30,
     device: str = "cpu",
-    width: Width = "full",
+    width: Width | None = None,
     plan: Plan | None = None,
     baselines: bool = False,
     others: Sequence[Features] = (),
@@ -97,9 +99,9 @@ def train_person(
             ``baselines`` ``plain.pth``.
         minutes: time to be taken; steps are planned to fit, measured on this machine.
         device: ``cpu`` or ``cuda``.
-        width: of the generator.
+        width: of the generator; None: the base's where that is a whole generator, else full.
         plan: what to do instead of planning for ``minutes``; a plan in the folder goes before.
-        baselines: also train with plain L1 on as many pictures, which takes ``PLAIN_TAKES`` times as long again.
+        baselines: also train with plain L1 on as many pictures, which takes longer than the rest (`with_plain`).
         others: features [M, 512] of other films, as wrong sounds for the sync expert.
         progress: called after every step.
 
@@ -138,9 +140,14 @@ def train_person(
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
     _save_sheet(held, pictures, folder / SHEET)
     figures = _figures(pack, plan, trainer.records, scores, held, expert_figures, device, teachers)
-    figures["ear"] = "taught" if listened else "kept"
+    figures["ear"] = "taught" if listened else "given back"
     _write_json(folder / FIGURES, figures)
     return figures
+
+
+def with_plain(minutes: float) -> float:
+    """How long a training of so many minutes takes with ``baselines``, on a processor."""
+    return minutes * (1 + PLAIN_TAKES * _PICTURES)
 
 
 def check_enough(pack: Pack) -> None:
@@ -167,7 +174,7 @@ def _settled(
     pack: Pack,
     sampler: Sampler,
     folder: Path,
-    width: Width,
+    width: Width | None,
     device: str,
     minutes: float,
     progress: Callable[[Progress], None],
@@ -176,21 +183,50 @@ def _settled(
     path = folder / PLAN
     if path.exists():
         begun = Plan.load(path)
-        if begun.held_out not in (None, pack.held_out):
-            raise LipwrightError(
-                f"{folder} was begun with the frames {begun.held_out} put aside, not {pack.held_out}: "
-                "give the same pack and --held-out, or another folder"
-            )
-        if plan is None and (begun.minutes != minutes or (begun.width != width and not is_whole(pack.base))):
+        _check_same_pack(begun, pack, folder)
+        if plan is None and (begun.minutes != minutes or width not in (None, begun.width)):
             log.warning(
                 "going on as begun, %s for %g minutes: remove %s to begin anew", begun.width, begun.minutes, folder
             )
         return begun
     if plan is None:
         progress(Progress("measuring this machine", 0, minutes * 60))
-        plan = make_plan(pack, sampler, base_width(pack.base) if is_whole(pack.base) else width, device, minutes)
+        plan = make_plan(pack, sampler, _width(pack, width), device, minutes)
     plan.save(path)
     return plan
+
+
+def _check_same_pack(begun: Plan, pack: Pack, folder: Path) -> None:
+    """Raise LipwrightError unless a training was begun with such a pack: with the same held-out time and beginning."""
+    if begun.held_out not in (None, pack.held_out):
+        raise LipwrightError(
+            f"{folder} was begun with the frames {begun.held_out} put aside, not {pack.held_out}: "
+            "give the same pack and --held-out, or another folder"
+        )
+    brought = start(pack.base, begun.width)
+    if begun.begins not in ("", brought):
+        raise LipwrightError(
+            f"{folder} was begun from {_BEGAN[begun.begins]}, the pack brings {_BEGAN[brought]}: "
+            "give the same pack, or another folder"
+        )
+
+
+def _width(pack: Pack, asked: Width | None) -> Width:
+    """The width that was asked for, else the base's.
+
+    Raises:
+        LipwrightError: the base is a whole generator of another width.
+    """
+    if not is_whole(pack.base):
+        return asked or "full"
+    own = base_width(pack.base)
+    if asked not in (None, own):
+        raise LipwrightError(
+            f"{pack.base_name or 'the base'} is of width {own} and cannot become {asked}: leave --width away, give a "
+            "base that is so wide, or pack the film again with "
+            f"`lipwright train AVATAR --pack PACK.npz --width {asked}`"
+        )
+    return own
 
 
 class _Clock:
@@ -212,6 +248,9 @@ class _Clock:
         done = self._before[phase.name] + step * self._costs[phase.name]
         self._progress(Progress(f"{_WORDS[phase.name]}, step {step} of {phase.steps}", done, self._total))
 
+
+#: What a training began from, in words.
+_BEGAN: dict[str, str] = {"none": "nothing", "ear": "an ear", "whole generator": "a whole generator"}
 
 _WORDS = {
     "expert": "do lips and sound fit",
@@ -391,6 +430,7 @@ def _figures(
         "bf16": plan.bf16,
         "width": plan.width,
         "base": start(pack.base, plan.width),
+        "began_from": pack.base_name,
         "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),
         "training_frames": len(pack.training_frames()),
         "held_out": {

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
 from lipwright.runtimes.torch import has_bf16
-from lipwright.training.base import begin, start
+from lipwright.training.base import Start, begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
 from lipwright.training.lessons import NOBODY, listening, speaking
@@ -74,6 +74,8 @@ class Plan:
     """Whether the generator runs compiled (``training.compiled``) in the ``speak`` phases."""
     bf16: bool = True
     """Whether layers multiply in bf16 and not in f32; plans written before that was asked all did."""
+    begins: Start | Literal[""] = ""
+    """From what its generator begins; older plans do not say it."""
     folded: bool = False
     """Whether the batch norms go into the convolutions (``training.folded``) before it learns to speak; older plans
     kept them."""
@@ -115,17 +117,9 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         LipwrightError: there is not even time for a handful of steps.
     """
     began = time.monotonic()
-    large = device != "cpu"
-    expert = Phase("expert", size=0, batch=64, steps=0, rate=2e-3)
-    phases: tuple[Phase, ...] = (
-        Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=RATES["draw"]),
-        Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=RATES["listen"]),
-        Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=RATES["speak160"]),
-        Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=RATES["speak320"]),
-    )
-    whole = start(pack.base, width) == "whole generator"
-    phases = without_norms(undrawn(phases) if whole else phases, whole)
-    shares = SHARES_OF_WHOLE if whole else SHARES
+    large, begins = device != "cpu", start(pack.base, width)
+    expert, phases = Phase("expert", size=0, batch=64, steps=0, rate=2e-3), _phases(large, begins)
+    shares = SHARES_OF_WHOLE if begins == "whole generator" else SHARES
     costs = _measured(pack, sampler, phases, width, device)
     costs["expert"] = _measured_expert(pack, expert, device)
     time_to_speak = minutes * 60 * sum(share for name, share in shares.items() if name.startswith("speak"))
@@ -151,10 +145,23 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         checkpoint_seconds=min(_CHECKPOINT[0], _CHECKPOINT[1] * minutes * 60),
         threads=torch.get_num_threads(),
         held_out=pack.held_out,
+        begins=begins,
         compiled=compiled,
         bf16=has_bf16(torch.device(device).type),
         folded=True,
     )
+
+
+def _phases(large: bool, begins: Start) -> tuple[Phase, ...]:
+    """All phases but the expert's, without their steps; ``large``: a graphics card takes large batches."""
+    phases = (
+        Phase("draw", size=160, batch=32 if large else 8, steps=0, rate=RATES["draw"]),
+        Phase("listen", size=0, batch=128 if large else 64, steps=0, rate=RATES["listen"]),
+        Phase("speak160", size=160, batch=32 if large else 8, steps=0, rate=RATES["speak160"]),
+        Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=RATES["speak320"]),
+    )
+    whole = begins == "whole generator"
+    return without_norms(undrawn(phases) if whole else phases, whole)
 
 
 def undrawn(phases: Sequence[Phase]) -> tuple[Phase, ...]:
