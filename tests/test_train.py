@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from lipwright.training.base import (
     whole_weights,
 )
 from lipwright.training.copying import begin_by_copying
-from lipwright.training.data import Ahead, Sampler
+from lipwright.training.data import Ahead, Chances, Frames, Sampler, unlike
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
@@ -523,6 +523,43 @@ def test_own_speech_leaves_out_the_held_out_time(pack: Pack) -> None:
 def test_work_ahead_gives_what_was_asked() -> None:
     ahead = Ahead(lambda step: step * step, workers=3)
     assert [ahead(step) for step in (0, 1, 2, 7, 8)] == [0, 1, 4, 49, 64]
+
+
+def together(
+    code: np.ndarray[Any, Any], chance: np.ndarray[Any, Any], candidates: Sequence[Frames], likely: Sequence[Chances]
+) -> np.ndarray[Any, Any]:
+    """[K] r of each channel between targets and their references."""
+    target = np.concatenate([np.repeat(row[None], len(each), 0) for row, each in zip(code, candidates, strict=True)])
+    weight = np.concatenate([c * w for c, w in zip(chance, likely, strict=True)])[:, None]
+    reference = code[np.concatenate(candidates)]
+    target, reference = target - (weight * target).sum(0), reference - (weight * reference).sum(0)
+    spread = np.sqrt((weight * target**2).sum(0) * (weight * reference**2).sum(0))
+    return np.asarray((weight * target * reference).sum(0) / spread)
+
+
+def test_a_references_mouth_tells_nothing_of_its_targets() -> None:
+    rng = np.random.default_rng(0)
+    code = rng.normal(2.0, [1.0, 5.0, 0.1], (300, 3)).astype(np.float32)
+    pose = 0.3 * code[:, 1] - 0.5 * code[:, 0] + rng.normal(0, 1.6, 300)  # he nods as he opens his mouth
+    candidates = [np.argsort(np.abs(pose - own))[1 : 25 - (k < 10)] for k, own in enumerate(pose)]
+    chance = rng.random(300) ** 2
+    chance /= chance.sum()
+    even = [np.full(len(each), 1 / len(each)) for each in candidates]
+    likely = unlike(code, np.arange(300), candidates, chance)
+    assert together(code, chance, candidates, even)[1] > 0.3
+    assert np.abs(together(code, chance, candidates, likely)).max() < 0.02
+    assert [len(each) for each in likely] == [len(each) for each in candidates]
+    assert all(each.min() > 0 and each.sum() == pytest.approx(1) for each in likely)
+    # Hardly any reference is given up for it.
+    assert np.exp(chance @ [-(each * np.log(each)).sum() for each in likely]) > 18
+
+
+def test_references_are_drawn_evenly_where_poses_tell_nothing_of_mouths() -> None:
+    rng = np.random.default_rng(0)
+    code = np.repeat(rng.normal(size=(1, 4)).astype(np.float32), 60, axis=0)  # nobody speaks
+    candidates = [rng.permutation(60)[:24] for _ in range(60)]
+    likely = unlike(code, np.arange(60), candidates, np.full(60, 1 / 60))
+    np.testing.assert_allclose(np.stack(likely), 1 / 24, rtol=1e-6)
 
 
 def test_a_pack_keeps_cuts_and_base(tmp_path: Path) -> None:

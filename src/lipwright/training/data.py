@@ -1,7 +1,8 @@
 """What the network is shown: target, reference and sound of one sample.
 
 The reference comes from another moment with nearly the same pose, moved onto the target's pose. So it shows in
-training what it shows in use (this person, from here) and cannot betray the target's mouth.
+training what it shows in use (this person, from here) and cannot betray the target's mouth: over the film the two
+mouths have nothing to do with each other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lipwright.contract import AUDIO_SHAPE, ROI_SIZE, WINDOW_FUTURE, WINDOW_PAST
 from lipwright.training.pack import Pack
 
 Frames = npt.NDArray[np.int64]
+Chances = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.integer[Any] | np.floating[Any]]
 Item = TypeVar("Item")
 
@@ -29,6 +31,8 @@ Item = TypeVar("Item")
 OWN_SOUND = 0.5
 #: How many frames away a sound must be, and may be, that does not belong to a picture.
 SHIFTS = (3, 15)
+#: How hard `unlike` tries: what it gives up rather than draw few references only, and its steps.
+_RELUCTANCE, _NEWTON_STEPS = 0.01, 30
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,47 @@ def full_windows(features: npt.NDArray[np.floating[Any]], frames: Frames) -> Flo
     return windows(features, frames, np.full(len(frames), WINDOW_FUTURE), 0, len(features) - 1)
 
 
-def balanced(pack: Pack, frames: Frames) -> npt.NDArray[np.float64]:
+def unlike(code: FloatArray, frames: Frames, candidates: Sequence[Frames], chance: Chances) -> list[Chances]:
+    """How likely each candidate is a reference, so that no channel of its mouth goes with that of its target.
+
+    Somebody who nods as he opens his mouth has like mouths in like poses, and a network that is unsure of the sound
+    would learn to copy them. Of all chances under which the two are uncorrelated these are the most even: they fall
+    exponentially with the products of the channels, at rates found by Newton's method on the convex dual (Jaynes 1957).
+
+    Args:
+        code: [N, K] mouth code.
+        frames: [n] targets.
+        candidates: for each target the frames that may be its reference.
+        chance: [n] how likely each target is drawn.
+
+    Returns:
+        For each target the chances of its candidates; they add up to 1.
+    """
+    z = code - chance @ code[frames]
+    z = z / (np.sqrt(chance @ np.square(z[frames])) + 1e-6)
+    most = max(len(each) for each in candidates)
+    index = np.stack([np.pad(each, (0, most - len(each)), mode="edge") for each in candidates])
+    there = np.arange(most) < np.array([len(each) for each in candidates])[:, None]
+    products = (z[frames][:, None] * z[index]).astype(np.float64)
+    rates = np.zeros(code.shape[1])
+    for _ in range(_NEWTON_STEPS):
+        weight = _tilted(products, rates, there)
+        mean = np.einsum("nc,nck->nk", weight, products)
+        spread = np.einsum("n,nc,nck,ncl->kl", chance, weight, products, products, optimize=True)
+        spread -= np.einsum("n,nk,nl->kl", chance, mean, mean) - _RELUCTANCE * np.eye(len(rates))
+        step = np.linalg.solve(spread, chance @ mean - _RELUCTANCE * rates)
+        rates += step / max(1.0, float(np.linalg.norm(step)))
+    return [row[: len(each)] for row, each in zip(_tilted(products, rates, there), candidates, strict=True)]
+
+
+def _tilted(products: Chances, rates: Chances, there: npt.NDArray[np.bool_]) -> Chances:
+    """[n, C] chances that fall exponentially with the ``products`` [n, C, K]; each row adds up to 1."""
+    power = np.where(there, -products @ rates, -np.inf)
+    weight = np.exp(power - power.max(axis=1, keepdims=True))
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
+def balanced(pack: Pack, frames: Frames) -> Chances:
     """How likely each of ``frames`` is drawn: wide open and firmly closed mouths are rare and count more.
 
     Inverse square root of how many frames open the lips alike, over ten equal steps of their height.
@@ -182,9 +226,11 @@ class Sampler:
         self._seed = seed
         references = References(pack, pack.training_frames())
         self._references = references
-        self._candidates = {int(k): references.candidates(int(k)) for k in frames}
         self._mouth_weight = mouth_weight
         self._chance = balanced(pack, frames)
+        candidates = [references.candidates(int(k)) for k in frames]
+        self._candidates = dict(zip(frames.tolist(), candidates, strict=True))
+        self._likely = dict(zip(frames.tolist(), unlike(pack.mouth, frames, candidates, self._chance), strict=True))
 
     def batch(self, step: int, count: int, size: int) -> Batch:
         """The batch of ``step``: ``count`` random samples at side ``size``."""
@@ -193,8 +239,9 @@ class Sampler:
 
     def samples(self, frames: Frames, size: int, rng: np.random.Generator) -> Batch:
         """These frames as a batch: random reference, sound version and look-ahead for each."""
-        references = [int(rng.choice(self._candidates[int(k)])) for k in frames]
-        return self._shown(frames, references, *self._hearing(rng, len(frames)), size)
+        return self._shown(
+            frames, [self._reference(int(k), rng) for k in frames], *self._hearing(rng, len(frames)), size
+        )
 
     def clips(self, step: int, count: int, size: int, length: int) -> Batch | None:
         """``count // length`` stretches of ``length`` consecutive frames; None where the film has no such stretch.
@@ -207,12 +254,16 @@ class Sampler:
         rng = np.random.default_rng((self._seed, length, step))
         chosen = rng.choice(starts, max(count // length, 1))
         frames = (chosen[:, None] + np.arange(length)).ravel()
-        references = np.repeat([int(rng.choice(self._candidates[int(k)])) for k in chosen], length).tolist()
+        references = np.repeat([self._reference(int(k), rng) for k in chosen], length).tolist()
         versions, future = (np.repeat(values, length) for values in self._hearing(rng, len(chosen)))
         batch = self._shown(frames, references, versions, future, size)
         other = another_moment(rng, chosen, int(self._frames[0]), int(self._frames[-1]) - length + 1)
         heard = self._pack.features[0][np.stack([chosen, other], axis=1)[..., None] + np.arange(length)]
         return replace(batch, clip=length, heard=torch.from_numpy(heard.astype(np.float32)))
+
+    def _reference(self, frame: int, rng: np.random.Generator) -> int:
+        """A frame in nearly the same pose, whose mouth does not go with that of ``frame``."""
+        return int(rng.choice(self._candidates[frame], p=self._likely[frame]))
 
     def _hearing(self, rng: np.random.Generator, count: int) -> tuple[Frames, Frames]:
         """Sound version and known future features for ``count`` samples."""
