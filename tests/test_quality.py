@@ -377,3 +377,21 @@ def test_mean_picture_is_rounded_and_reads_one_by_one() -> None:
         quality.mean_picture([])
     with pytest.raises(ContractError, match="mean"):
         quality.mean_picture([noise(0), noise(1, (4, 4))])
+
+
+def test_posture_is_no_movement_of_the_lips() -> None:
+    frames = np.arange(200)
+    posture = 0.1 + 0.03 * np.sin(2 * np.pi * frames / 300)
+    one, other = (posture + 0.01 * np.sin(2 * np.pi * frames / period) for period in (8, 11))
+    assert quality.lip_gap_correlation(one, other).r > 0.6
+    # At both ends the mean is of one side alone.
+    inside = slice(quality.DRIFT // 2, -(quality.DRIFT // 2))
+    ours, theirs = quality.without_drift(one)[inside], quality.without_drift(other)[inside]
+    assert abs(quality.lip_gap_correlation(ours, theirs).r) < 0.1
+    assert quality.lip_gap_correlation(ours, (one - posture)[inside]).r > 0.95
+
+
+def test_drift_is_taken_from_what_is_known() -> None:
+    gaps = np.array([0.1, np.nan, 0.3, 0.2])
+    np.testing.assert_allclose(quality.without_drift(gaps), [-0.1, np.nan, 0.1, 0.0], atol=1e-12)
+    assert np.isnan(quality.without_drift(np.full(5, np.nan))).all()

@@ -24,6 +24,8 @@ BoolArray = npt.NDArray[np.bool_]
 MOUTH_MARGIN = 0.2
 #: Fewest frames that a correlation is worth.
 MIN_FRAMES = 10
+#: Frames over which a running mean is taken for the face's posture, 3 s; odd, so that a frame is in the middle.
+DRIFT = 3 * FPS
 #: Lip gap over face height below which lips touch. The mesh never says 0: on the synthetic presenter 95 % of the frames
 #: whose lips truly touch stay below 0.0084, and half of those with 1 to 2 mm between them lie above 0.014.
 CLOSED_GAP = 0.012
@@ -292,6 +294,17 @@ def lip_gap_correlation(
     known = np.isfinite(predicted) & np.isfinite(truth) & np.isfinite(rates[0])
     amplitude = float(np.std(predicted[known]) / np.std(truth[known])) if known.any() else float("nan")
     return GapCorrelation(rates[0], best, rates[best], amplitude)
+
+
+def without_drift(gaps: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """[N] lip gaps less their running mean over DRIFT frames: how a mouth moves, not how a face holds it.
+
+    The mean is that of the known frames at most half of DRIFT away; NaN stays NaN.
+    """
+    known = np.isfinite(gaps)
+    series = [np.pad(one, DRIFT // 2) for one in (np.where(known, gaps, 0.0), known.astype(np.float64))]
+    sums, counts = (np.convolve(one, np.ones(DRIFT), "valid") for one in series)
+    return np.asarray(gaps - sums / np.maximum(counts, 1), np.float64)
 
 
 def _r_at(predicted: npt.NDArray[np.floating], truth: npt.NDArray[np.floating], lag: int) -> float:

@@ -16,6 +16,7 @@ from lipwright.face import FaceFinder, FaceTracker, lip_gap
 from lipwright.prepare.film import Seen
 from lipwright.prepare.judge import find_cuts
 from lipwright.prepare.looks import thumbnail
+from lipwright.quality import without_drift
 from tools.speech.bootstrap import DoubleArray, drawn, in_blocks, interval
 
 IntArray = npt.NDArray[np.int64]
@@ -31,8 +32,6 @@ INNER_FOLDS = 4
 GAP = FPS
 #: Penalties tried inside the training folds, times the number of training frames.
 PENALTIES = 10.0 ** np.arange(-2, 4)
-#: Frames over which a running mean is taken for the face's posture; odd, so that a frame is in the middle.
-DRIFT = 3 * FPS
 #: Frames that unrelated lips are shifted by at least, either way round.
 LEAST_SHIFT = 2 * FPS
 #: Shifts that are tried, spread evenly.
@@ -53,20 +52,8 @@ class Lips:
         return Lips(self.gap[:frames], tuple(cut for cut in self.cuts if cut < frames))
 
     def without_drift(self) -> DoubleArray:
-        """[n] the gap less its running mean over DRIFT frames: how a mouth moves, not how a face holds it.
-
-        The mean never reaches across a cut; at both ends of a scene it is that of the frames there are.
-        """
-        scenes = np.split(self.gap, self.cuts)
-        return np.concatenate([scene - _running_mean(scene) for scene in scenes])
-
-
-def _running_mean(values: DoubleArray) -> DoubleArray:
-    """[n] mean of the known values at most DRIFT // 2 frames away."""
-    known = np.isfinite(values)
-    series = [np.pad(one, DRIFT // 2) for one in (np.where(known, values, 0.0), known.astype(np.float64))]
-    sums, counts = (np.convolve(one, np.ones(DRIFT), "valid") for one in series)
-    return np.asarray(sums / np.maximum(counts, 1))
+        """[n] the gap without its drift (`quality.without_drift`), which never reaches across a cut."""
+        return np.concatenate([without_drift(scene) for scene in np.split(self.gap, self.cuts)])
 
 
 def watched(pictures: Iterable[UInt8Array]) -> Lips:

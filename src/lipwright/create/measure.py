@@ -18,7 +18,15 @@ from lipwright.create.report import Figures
 from lipwright.create.step import Step
 from lipwright.face import MESH_POINTS, FaceFinder, FaceTracker, face_width, lip_gap, lip_points
 from lipwright.picture import BgrPicture
-from lipwright.quality import closures_kept, landmark_distance, lip_gap_correlation, mean_picture, rest, worst_seam
+from lipwright.quality import (
+    closures_kept,
+    landmark_distance,
+    lip_gap_correlation,
+    mean_picture,
+    rest,
+    without_drift,
+    worst_seam,
+)
 from lipwright.render import Networks, Renderer
 from lipwright.render.template import Walk
 from lipwright.training.held_out import HeldOut, draw_by
@@ -133,7 +141,10 @@ def _seams(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:
 
 
 def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None]) -> Figures:
-    """One strange sound over two stretches: the lips should do the same on both, and not what the template's did."""
+    """One strange sound over two stretches: the lips should do the same on both, and not what the template's did.
+
+    How a face slowly changes its posture is taken out: it stays the film's, as it should.
+    """
     assert avatar.landmarks is not None
     progress(Step("letting it say something else", 0, None))
     with SoundReader(built_in_sound()) as reader:
@@ -141,9 +152,9 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
         rate, channels = reader.rate, reader.channels
     usable = np.flatnonzero(avatar.rects[:, 0] >= 0)
     starts = [int(usable[0]), int(usable[len(usable) // 2])]
-    films = [_spoken(avatar, networks, sound, rate, channels, start) for start in starts]
+    films = [without_drift(_spoken(avatar, networks, sound, rate, channels, start)) for start in starts]
     shown = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
-    own = [lip_gap(avatar.landmarks[frames]) for frames in shown]
+    own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in shown]
     template = [lip_gap_correlation(film, lips).r for film, lips in zip(films, own, strict=True)]
     return {
         "same_lips_r": _number(lip_gap_correlation(films[0], films[1]).r),

@@ -203,8 +203,8 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
     other, silence, expert = figures["other sound"], figures["silence"], training["expert"]
     voice = training["scores"].get("another voice")
     sentences = [
-        f"Somebody else's sentence over two parts of the film: r {_written(other['same_lips_r'])} between the lips of "
-        "both (best 1: the sound alone moves them), at most "
+        "Somebody else's sentence over two parts of the film, slow changes of posture taken out: "
+        f"r {_written(other['same_lips_r'])} between the lips of both (best 1: the sound alone moves them), at most "
         f"r {_written(other['template_lips_r'])} with what they did in the film (best 0).",
         f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit 2 "
         f"%), move by {_percent(silence['step_99'])} from frame to frame at most (limit 0.5 %) and tremble by "
