@@ -86,11 +86,16 @@ def loss_of(ear: Ear, pack: SpeechPack) -> float:
         return float(objective(ear.eval()(mel), torch.from_numpy(pack.classes[frames].astype(np.int64)), tracks))
 
 
+def begun(pack: SpeechPack, steps: int, checkpoint: Path) -> Path:
+    Course(pack, steps, "cpu").save(checkpoint)
+    return checkpoint
+
+
 def test_twenty_steps_lower_the_loss(pack_file: Path, tmp_path: Path) -> None:
     pack = SpeechPack.load(pack_file)
     torch.manual_seed(0)
     before = loss_of(Ear(len(NAMES), 19), pack)
-    ear, steps = train_encoder.train(pack, 20, "cpu", tmp_path / "checkpoint.pth")
+    ear, steps = train_encoder.train(pack, "cpu", begun(pack, 20, tmp_path / "checkpoint.pth"))
     assert steps == 20
     assert loss_of(ear, pack) < 0.8 * before
 
@@ -103,7 +108,8 @@ class Killed(BaseException):
 def test_a_training_that_was_stopped_ends_with_the_same_bits(
     at: int, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack, kept = SpeechPack.load(pack_file), tmp_path / "checkpoint.pth"
+    pack = SpeechPack.load(pack_file)
+    kept = begun(pack, 5, tmp_path / "checkpoint.pth")
     monkeypatch.setattr(train_encoder, "CHECKPOINT_SECONDS", 0)
     learn = Course.learn
 
@@ -114,9 +120,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(Course, "learn", until)
-        train_encoder.train(pack, 5, "cpu", kept)
-    ear, steps = train_encoder.train(pack, 1, "cpu", kept)  # the checkpoint knows how many they are
-    undisturbed, _ = train_encoder.train(pack, 5, "cpu", tmp_path / "other.pth")
+        train_encoder.train(pack, "cpu", kept)
+    ear, steps = train_encoder.train(pack, "cpu", kept)
+    undisturbed, _ = train_encoder.train(pack, "cpu", begun(pack, 5, tmp_path / "other.pth"))
     assert steps == 5
     states = ear.state_dict(), undisturbed.state_dict()
     assert [name for name, weights in states[0].items() if not torch.equal(weights, states[1][name])] == []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lipwright.digest import sha256
+from lipwright.durable import write_text
 from lipwright.errors import LipwrightError
 
 #: What the work in a folder was asked for.
@@ -24,14 +25,7 @@ def claim(folder: Path, asked: Mapping[str, object]) -> None:
     path, text = folder / ASKED, json.dumps(asked, indent=1)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise LipwrightError(f"{folder} was begun with other files or arguments ({path}): choose another folder")
-    write_whole(path, text)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that appears when it is whole."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_text(path, text)
 
 
 def digest_of(path: Path) -> str:

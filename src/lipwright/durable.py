@@ -20,6 +20,17 @@ def take_name(part: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) that appears when it is whole.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    take_name(part, path)
+
+
 def sync_tree(folder: Path) -> None:
     """Wait until all files of ``folder``, and their names in it, are on the disk.
 

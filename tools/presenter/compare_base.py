@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lipwright.durable import write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.training.base import base_width, ear_of, exported_weights, whole_weights
@@ -33,7 +34,7 @@ from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
 from lipwright.training.plan import CHECKED_FRAMES, Plan, undrawn, without_norms
 from tools.presenter.train import PHASES
-from tools.running import claim, digest_of, in_a_sentence, write_whole
+from tools.running import claim, digest_of, in_a_sentence
 
 log = logging.getLogger("compare")
 
@@ -207,15 +208,15 @@ def verdict(measure: str, found: Mapping[str, float | bool | None]) -> str:
 
 def _run(options: argparse.Namespace) -> None:
     file = generator_file(options.base)
-    asked = {"pack": digest_of(options.pack), "base": digest_of(file), "device": options.device}
-    asked["unseen_steps"] = str(options.unseen_steps)
+    asked: dict[str, Any] = {"pack": digest_of(options.pack), "base": digest_of(file), "device": options.device}
+    asked |= {"unseen_steps": options.unseen_steps}
     claim(options.out, asked)
     plan = partial(plan_for, unseen_steps=options.unseen_steps)
     pack, base = Pack.load(options.pack), base_weights(file)
     rows, beside = compare(pack, base, options.samples, options.out, options.device, plan)
     found = {measure: needed(rows, measure) for measure in MEASURES}
     result = asked | {"rows": [asdict(row) for row in rows], "beside": beside, "needed": found}
-    write_whole(options.out / "compare.json", json.dumps(result, indent=1))
+    write_text(options.out / "compare.json", json.dumps(result, indent=1))
     print("\n".join([table(rows, beside), "", *(verdict(measure, each) for measure, each in found.items())]))
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lipwright.durable import write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.training.copying import begin_by_copying
@@ -29,7 +30,7 @@ from lipwright.training.pack import Pack
 from lipwright.training.plan import RATES
 from lipwright.training.speech import Speech, SpeechSampler
 from tools.presenter.crowd import CrowdSampler, mouth_scale, open_kept, wholly
-from tools.running import claim, in_a_sentence, write_whole
+from tools.running import claim, in_a_sentence
 
 log = logging.getLogger("base")
 
@@ -151,7 +152,7 @@ def _run(options: argparse.Namespace) -> None:
     speech = Speech.load(options.speech)
     generator = train_base(everybody, speech, options.run, phases, options.width, options.device)
     scores = strangers_scores(generator, packs[count:], options.device)
-    write_whole(options.run / FIGURES, json.dumps(asked | {"torch": torch.__version__, "scores": scores}, indent=1))
+    write_text(options.run / FIGURES, json.dumps(asked | {"torch": torch.__version__, "scores": scores}, indent=1))
     for name, score in scores.items():
         log.info("strangers, %s: %s", name, ", ".join(f"{key} {value}" for key, value in score.items()))
     if options.avatar:

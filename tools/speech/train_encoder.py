@@ -29,10 +29,10 @@ from torch.nn import functional as F
 
 from lipwright.audio.mel import hz_to_mel, mel_to_hz
 from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WINDOW, N_MELS
-from lipwright.durable import take_name
+from lipwright.durable import take_name, write_text
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.training.loop import follow, save_weights
-from tools.running import claim, digest_of, in_a_sentence, write_whole
+from tools.running import claim, digest_of, in_a_sentence
 
 log = logging.getLogger("train_encoder")
 
@@ -255,17 +255,14 @@ class Course:
             getattr(self, name).load_state_dict(kept[name])
 
 
-def train(pack: SpeechPack, steps: int, device: str, checkpoint: Path) -> tuple[Ear, int]:
-    """Train for ``steps``, or for those that remain of the training whose ``checkpoint`` is there.
+def train(pack: SpeechPack, device: str, checkpoint: Path) -> tuple[Ear, int]:
+    """Take the steps that remain of the training whose ``checkpoint`` is there.
 
     Returns:
-        The averaged network, and the number of steps.
+        The averaged network, and the number of all steps.
     """
-    course = Course(pack, steps, device)
-    if checkpoint.exists():
-        course.go_on_from(checkpoint)
-    else:
-        course.save(checkpoint)
+    course = Course(pack, 0, device)
+    course.go_on_from(checkpoint)
     first, began = course.step, time.monotonic()
     saved = began
     while course.step < course.steps:
@@ -310,23 +307,24 @@ def score(ear: Ear, pack: SpeechPack, split: str, device: str, most: int = 20_00
 
 
 def _run(options: argparse.Namespace) -> None:
-    asked = {"pack": digest_of(options.pack), "steps": options.steps, "device": options.device}
-    claim(options.out, asked if options.steps else asked | {"minutes": options.minutes})
+    asked = {"pack": digest_of(options.pack), "device": options.device}
+    claim(options.out, asked | {"steps": options.steps, "minutes": options.minutes})
     if (options.out / REPORT).exists():
         log.info("%s is finished", options.out)
         return
     pack, checkpoint = SpeechPack.load(options.pack), options.out / "checkpoint.pth"
-    # How many steps fit into the time is asked once: the learning rate follows them.
-    resumed = options.steps or checkpoint.exists()
-    steps = (options.steps or 1) if resumed else steps_in(options.minutes, pack, options.device)
-    ear, steps = train(pack, steps, options.device, checkpoint)
+    if not checkpoint.exists():
+        # How many steps fit into the time is asked once: the learning rate follows them.
+        steps = options.steps or steps_in(options.minutes, pack, options.device)
+        Course(pack, steps, options.device).save(checkpoint)
+    ear, steps = train(pack, options.device, checkpoint)
     report: dict[str, object] = {"steps": steps, "batch": BATCH, "alignment": CENTRED.name}
     for split in pack.splits:
         report[split] = score(ear, pack, split, options.device)
         log.info("%s %s", split, report[split])
     save_weights(ear.encoder, options.out / "audio_encoder.pth")
     save_weights(ear.heads, options.out / "heads.pth")
-    write_whole(options.out / REPORT, json.dumps(report, indent=1))
+    write_text(options.out / REPORT, json.dumps(report, indent=1))
     checkpoint.unlink()
 
 

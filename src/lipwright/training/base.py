@@ -134,12 +134,13 @@ def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
     Raises:
         LipwrightError: the base is of another width or lacks weights.
     """
-    network: nn.Module = generator if is_whole(base) else generator.audio_model
-    weights = base if is_whole(base) else {name.removeprefix(EAR): value for name, value in base.items()}
+    whole = is_whole(base)
+    network: nn.Module = generator if whole else generator.audio_model
+    weights = base if whole else {name.removeprefix(EAR): value for name, value in base.items()}
     if any(name.endswith(_UNFOLDED) for name in base):
         _take_unfolded(network, weights, generator.width)
     else:
-        _take_folded(network, _with_stem(generator, base) if is_whole(base) else weights)
+        _take_folded(network, _with_stem(generator, weights) if whole else weights)
 
 
 def _take_unfolded(network: nn.Module, base: Mapping[str, npt.NDArray[Any]], width: Width) -> None:

@@ -47,8 +47,6 @@ _COPIES = (3, 11)
 _SLICES = 256
 #: The template's own sound in a prepared avatar.
 _SOUND = "sound.flac"
-
-
 #: Whose weights a training begins from where no base is given.
 PRESENTER = "lipwright's presenter"
 

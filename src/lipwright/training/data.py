@@ -239,9 +239,8 @@ class Sampler:
 
     def samples(self, frames: Frames, size: int, rng: np.random.Generator) -> Batch:
         """These frames as a batch: random reference, sound version and look-ahead for each."""
-        return self._shown(
-            frames, [self._reference(int(k), rng) for k in frames], *self._hearing(rng, len(frames)), size
-        )
+        references = [self._reference(int(k), rng) for k in frames]
+        return self._shown(frames, references, *self._hearing(rng, len(frames)), size)
 
     def clips(self, step: int, count: int, size: int, length: int) -> Batch | None:
         """``count // length`` stretches of ``length`` consecutive frames; None where the film has no such stretch.

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from lipwright.contract import UInt8Array
-from lipwright.durable import take_name
+from lipwright.durable import take_name, write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Generator, Width
 from lipwright.models.sync_expert import EXPERT_FRAMES, SyncExpert
@@ -60,7 +60,7 @@ PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
 #: Plain training takes so many times as long as ours with as many pictures on a processor: it keeps its norms
 #: (DECISIONS.md, "When may a training do without its norms?").
-PLAIN_TAKES = 1.7
+_PLAIN_TAKES = 1.7
 #: Share of a training's time that goes into pictures.
 _PICTURES = sum(share for name, share in SHARES_OF_WHOLE.items() if name.startswith("speak"))
 #: A phase that takes so many times as long as planned ends there, so that the next one has its time too.
@@ -147,7 +147,7 @@ def train_person(
 
 def with_plain(minutes: float) -> float:
     """How long a training of so many minutes takes with ``baselines``, on a processor."""
-    return minutes * (1 + PLAIN_TAKES * _PICTURES)
+    return minutes * (1 + _PLAIN_TAKES * _PICTURES)
 
 
 def check_enough(pack: Pack) -> None:
@@ -235,7 +235,7 @@ class _Clock:
     def __init__(self, plan: Plan, baselines: bool, progress: Callable[[Progress], None]) -> None:
         planned = {phase.name: phase.steps for phase in plan.phases}
         phases = [plan.expert, *plan.phases, *(_plain_phases(plan, planned) if baselines else [])]
-        slower = PLAIN_TAKES if plan.folded else 1.0
+        slower = _PLAIN_TAKES if plan.folded else 1.0
         self._costs = plan.costs | {f"plain{size}": slower * plan.costs[f"speak{size}"] for size in (160, 320)}
         self._before = {}
         self._total = 0.0
@@ -452,9 +452,7 @@ def _number(value: float) -> float | None:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    take_name(part, path)
+    write_text(path, json.dumps(value, indent=1))
 
 
 # --- weights that travel --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from lipwright.durable import take_name
+from lipwright.durable import write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.generator import Width
 from lipwright.models.sync_expert import SyncExpert
@@ -87,9 +87,7 @@ class Plan:
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the file appears when it is whole."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        take_name(part, path)
+        write_text(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Plan:
