@@ -6,10 +6,11 @@ import asyncio
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from test_render import write_wav
 from tools.load import faults, process
 from tools.load.__main__ import measure
 from tools.load.client import PERCENTILES, Place, RefusedError, Seen, crowd, speech, summed, watched
+from tools.load.faults import Outcome
 from tools.load.process import NotStartedError, Server
 from tools.load.process import serving as started
 from tools.load.report import markdown
@@ -50,6 +52,28 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def place(server: Server) -> Place:
     return Place(server.address, "tiny")
+
+
+def undisturbed(suffer: Callable[[], Outcome]) -> Outcome:
+    """What a fault did while the machine itself never stood still: three tries, then as it is."""
+    for _ in range(2):
+        outcome = suffer()
+        if outcome.machine_gap_ms < 1000:
+            return outcome
+    return suffer()
+
+
+def test_a_machine_that_stands_still_is_noticed_and_a_busy_process_is_not() -> None:
+    with process.pulse() as machine:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+    assert 0.01 <= machine.longest_gap < 0.4
+    with process.pulse() as machine:
+        os.kill(machine.pid, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(machine.pid, signal.SIGCONT)
+    assert machine.longest_gap >= 0.5
 
 
 def test_what_was_seen_is_counted() -> None:
@@ -92,7 +116,7 @@ def test_microphones_are_held_and_the_next_is_refused(server: Server, place: Pla
     ],
 )
 def test_nobody_notices_a_fault(server: Server, place: Place, fault: faults.Fault, told: dict[str, int]) -> None:
-    outcome = asyncio.run(faults.suffer(server, place, fault))
+    outcome = undisturbed(lambda: asyncio.run(faults.suffer(server, place, fault)))
     assert outcome.answers == told
     assert outcome.missing == 0
     assert outcome.frames > 0

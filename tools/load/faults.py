@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tools.load.client import PATIENCE, Place, RefusedError, let_in, speech
-from tools.load.process import Holdings, Server
+from tools.load.process import Holdings, Server, pulse
 
 #: Clients that are watched meanwhile. They listen and say nothing, so that they cost one drawing all together.
 WATCHERS = 2
@@ -56,6 +56,8 @@ class Outcome:
     """Frames without a picture of their own."""
     longest_gap_ms: float
     """Between two frames."""
+    machine_gap_ms: float
+    """That the machine itself kept a sleeping process waiting: where it is as long, the fault did nothing."""
     freed_seconds: float | None
     """Until what the faulty client held was free."""
     answers: dict[str, int]
@@ -73,11 +75,12 @@ async def suffer(server: Server, place: Place, fault: Fault) -> Outcome:
         watchers = [await stack.enter_async_context(let_in(place)) for _ in range(WATCHERS)]
         await asyncio.sleep(1)
         before = await asyncio.to_thread(server.settled)
-        for watcher in watchers:
-            watcher.take()
-        freed, answers = await fault(server, place)
-        await asyncio.sleep(AFTERWARDS_SECONDS)
-        seen = [watcher.take() for watcher in watchers]
+        with pulse() as machine:
+            for watcher in watchers:
+                watcher.take()
+            freed, answers = await fault(server, place)
+            await asyncio.sleep(AFTERWARDS_SECONDS)
+            seen = [watcher.take() for watcher in watchers]
         after = await asyncio.to_thread(server.settled)
     frames = sum(len(one.sequences) for one in seen)
     return Outcome(
@@ -85,6 +88,7 @@ async def suffer(server: Server, place: Place, fault: Fault) -> Outcome:
         sum(one.missing for one in seen),
         frames - sum(one.pictures for one in seen),
         round(max(one.longest_gap for one in seen) * 1000, 1),
+        round(machine.longest_gap * 1000, 1),
         None if freed is None else round(freed, 2),
         answers,
         before,

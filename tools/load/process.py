@@ -23,6 +23,16 @@ STOP_SECONDS = 20.0
 #: Seconds after the last client in which everything that it held may go.
 SETTLE_SECONDS = 3.0
 SERVE = (sys.executable, "-m", "lipwright", "serve")
+#: Sleeps until its input ends, then prints the longest time between two awakenings.
+SLEEPER = """
+import select, sys, time
+longest, last = 0.0, time.monotonic()
+print("asleep", flush=True)
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    now = time.monotonic()
+    longest, last = max(longest, now - last), now
+print(max(longest, time.monotonic() - last))
+"""
 
 
 class NotStartedError(Exception):
@@ -105,6 +115,31 @@ def serving(command: Sequence[str], cores: str | None = None) -> Iterator[Server
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@dataclass
+class Pulse:
+    """Whether the machine itself stood still."""
+
+    pid: int
+    """Of the process that sleeps."""
+    longest_gap: float = 0.0
+    """Seconds that a process which only sleeps was kept waiting, at the longest; known once the watch is over."""
+
+
+@contextmanager
+def pulse() -> Iterator[Pulse]:
+    """Watch over the machine from a process of its own: what happens in this one and in a server does not count."""
+    command = [sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        found = Pulse(process.pid)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield found
+            found.longest_gap = float(process.communicate()[0])
+        finally:
+            process.kill()
 
 
 def _listening(process: subprocess.Popen[str]) -> Server:
