@@ -54,6 +54,7 @@ NOT_RUN = {
     "tools.gpu_bench": "needs a graphics card; test_gpu_bench.py has its parts",
     "tools.signing_cost": "wants an idle machine; a slow test of test_credentials.py has its parts",
     "tools.film_score": "needs films of people; test_prepare_films.py has its parts",
+    "tools.film_thresholds": "needs films of people; test_prepare.py has its parts",
     "tools.speech.make_corpus": "hours; test_speech_tools.py has its parts",
     "tools.speech.pack_speech": "needs a corpus of hours; test_speech_training.py has its parts",
     "tools.speech.train_encoder": "needs a corpus of hours; test_speech_training.py has its parts",

@@ -24,15 +24,16 @@ from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8A
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare import ADVICE, Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
-from lipwright.prepare.judge import Judged, judge, most_faces
+from lipwright.prepare.judge import PALE_LIPS, Judged, judge, most_faces
 from lipwright.prepare.offset import CONFIDENT, estimate_offset
 from lipwright.prepare.problems import clock, covered_by, stretches
-from lipwright.prepare.sound import Sound, listen, music_frames
+from lipwright.prepare.sound import MUSIC_SHARE, Sound, listen, music_frames
 from lipwright.prepare.template import encode, join
 from lipwright.quality import psnr
 from lipwright.video import VideoReader
 from media import counter_picture, read_counter, write_film, write_sound
 from talking import GREY, SIDE, at, face, openings, speech, turned, with_hand
+from tools import film_thresholds
 from tools.film_score import STRETCH_HEAD, Film, shift_errors, stretch_row
 
 Change = Callable[[UInt8Array, float], UInt8Array]
@@ -307,6 +308,16 @@ def test_music_is_told_from_speech_noise_and_silence() -> None:
     music = music_frames(behind)
     assert not music[: 2 * FPS].any()
     assert music[6 * FPS :].mean() > 0.7
+
+
+def test_how_far_the_thresholds_lie_is_measured_on_a_film(tmp_path: Path) -> None:
+    sound = speech(150)
+    film = write_film(tmp_path / "me.mp4", (face(float(o)) for o in openings(sound)), samples=sound[:, None])
+    bare, hidden = film_thresholds.redness(film)
+    assert len(bare) == len(hidden) == 150 // film_thresholds.EVERY
+    assert hidden.max() < PALE_LIPS * np.median(bare) < bare.min()
+    clean, behind = film_thresholds.most_tonal(sound), list(film_thresholds.with_music(sound, 15.0))
+    assert clean < MUSIC_SHARE < min(behind), (clean, behind)
 
 
 def test_music_behind_the_voice_is_told_with_its_time(couple: tuple[Seen, FloatArray]) -> None:
