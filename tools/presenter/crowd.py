@@ -4,45 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from lipwright.contract import FloatArray, UInt8Array
+from lipwright.contract import FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.training.data import Batch, Frames, Sampler, balanced, stacked
 from lipwright.training.pack import Pack
-
-
-class KeptPictures:
-    """Pictures [N, 320, 320, 3] BGR that stay JPEG in memory, an eighth of their size; decoded when asked for."""
-
-    def __init__(self, jpegs: list[npt.NDArray[np.uint8]]) -> None:
-        self._jpegs = jpegs
-
-    def __len__(self) -> int:
-        return len(self._jpegs)
-
-    def __getitem__(self, which: Any) -> UInt8Array:
-        """One picture, or those of a slice or an array of indices."""
-        if isinstance(which, (int, np.integer)):
-            return np.asarray(cv2.imdecode(self._jpegs[which], cv2.IMREAD_COLOR), np.uint8)
-        return np.stack([self[int(k)] for k in np.arange(len(self))[which]])
-
-
-def open_kept(path: Path) -> Pack:
-    """A pack whose pictures stay JPEG: 60 people of 300 frames take 0.8 GB and not 5.5.
-
-    Raises:
-        LipwrightError: the file is not a pack.
-    """
-    pack = Pack.load(path)  # decodes everything once: a damaged picture is found now and not after hours
-    with np.load(path) as data:
-        jpegs = np.split(data["jpeg"], np.cumsum(data["jpeg_size"])[:-1])
-    return replace(pack, rois=cast(UInt8Array, KeptPictures(jpegs)))
 
 
 def wholly(pack: Pack) -> Pack:

@@ -29,7 +29,7 @@ from lipwright.training.loop import MouthMap, Phase, Student, Trainer, save_weig
 from lipwright.training.pack import Pack
 from lipwright.training.plan import RATES
 from lipwright.training.speech import Speech, SpeechSampler
-from tools.presenter.crowd import CrowdSampler, mouth_scale, open_kept, wholly
+from tools.presenter.crowd import CrowdSampler, mouth_scale, wholly
 from tools.running import claim, in_a_sentence
 
 log = logging.getLogger("base")
@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace) -> None:
     asked = {"packs": names[:count], "strangers": names[count:], "speech": options.speech.name, "width": options.width}
     asked |= {"phases": [asdict(phase) for phase in phases]}
     claim(options.run, asked)
-    packs = [open_kept(path) for path in options.packs]
+    packs = [Pack.load(path) for path in options.packs]
     log.info("%d people with %d frames", count, sum(len(pack.rois) for pack in packs[:count]))
     everybody = [wholly(pack) for pack in packs[:count]]
     speech = Speech.load(options.speech)

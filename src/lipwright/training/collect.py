@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from lipwright.runtimes import open_runtime
 from lipwright.training.disguise import disguise
 from lipwright.training.mouth import mouth_code
 from lipwright.training.pack import Pack
+from lipwright.training.pictures import KeptPictures
 from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def collect(
     seen = np.isfinite(landmarks).all(axis=(1, 2)) & (avatar.rects[:, 0] >= 0)
     points = np.nan_to_num(roi_points(landmarks[..., :2], avatar.rects))
     return Pack(
-        rois=rois(avatar, progress),
+        rois=KeptPictures.of(rois(avatar, progress)),
         landmarks=points,
         still=np.array(POSE_POINTS),
         lips=np.array(LIPS),
@@ -113,15 +114,14 @@ def trainable(avatar: Avatar) -> tuple[FloatArray, FloatArray]:
     return features, landmarks
 
 
-def rois(avatar: Avatar, progress: Callable[[str, int, int], None] = lambda *_: None) -> UInt8Array:
-    """[N, 320, 320, 3] BGR; black where there is no face."""
-    found = np.zeros((avatar.frame_count, ROI_SIZE, ROI_SIZE, 3), np.uint8)
+def rois(avatar: Avatar, progress: Callable[[str, int, int], None] = lambda *_: None) -> Iterator[UInt8Array]:
+    """N pictures [320, 320, 3] BGR; black where there is no face."""
     with VideoReader(avatar.template) as film:
         for k, picture in zip(range(avatar.frame_count), film, strict=False):
-            if avatar.rect(k).usable:
-                found[k] = patch.roi(patch.crop(picture, avatar.rect(k), avatar.manifest.resize))
+            usable = avatar.rect(k).usable
+            crop = patch.crop(picture, avatar.rect(k), avatar.manifest.resize) if usable else None
+            yield np.zeros((ROI_SIZE, ROI_SIZE, 3), np.uint8) if crop is None else patch.roi(crop)
             progress("cutting out the face", k, avatar.frame_count)
-    return found
 
 
 def roi_points(points: FloatArray, rects: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> FloatArray:

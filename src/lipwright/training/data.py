@@ -275,9 +275,9 @@ class Sampler:
         pack = self._pack
         inputs, targets, weights = [], [], []
         for k, reference in zip(frames.tolist(), references, strict=True):
-            moved = self._references.picture(k, reference)
-            inputs.append(shrink(np.concatenate([moved, patch.masked(pack.rois[k])], axis=2), size))
-            targets.append(shrink(pack.rois[k], size))
+            moved, target = self._references.picture(k, reference), pack.rois[k]
+            inputs.append(shrink(np.concatenate([moved, patch.masked(target)], axis=2), size))
+            targets.append(shrink(target, size))
             weights.append(shrink(pixel_weight(pack.landmarks[k, pack.lips], self._mouth_weight), size))
         length = pack.features.shape[1]
         every = pack.features.reshape(-1, pack.features.shape[2])

@@ -5,6 +5,7 @@ The reference is never the frame that is scored: it is the training frame neares
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class LipReader:
 
     def __init__(self, pack: Pack) -> None:
         frames = pack.training_frames()
-        pictures = _readable(pack.rois[frames])
+        pictures = _readable(pack.rois[k] for k in frames)
         truth = pack.mouth[frames, 0].astype(np.float64)
         self._mean, self._level = pictures.mean(axis=0), truth.mean()
         centred, gaps = pictures - self._mean, truth - self._level
@@ -93,9 +94,9 @@ class LipReader:
         return np.asarray((_readable(rois) - self._mean) @ self._weights + self._level)
 
 
-def _readable(rois: UInt8Array) -> npt.NDArray[np.float64]:
+def _readable(rois: Iterable[UInt8Array]) -> npt.NDArray[np.float64]:
     """[N, 576] grey mouth pictures."""
-    grey = mouths(rois).astype(np.float64).mean(axis=3) / 255
+    grey = mouths(rois).mean(axis=3) / 255
     part = grey.shape[1] // _READ_SIZE
     return np.asarray(
         grey.reshape(len(grey), _READ_SIZE, part, _READ_SIZE, part).mean(axis=(2, 4)).reshape(len(grey), -1)

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FPS, FloatArray, UInt8Array
 from lipwright.durable import take_name
 from lipwright.errors import LipwrightError
+from lipwright.training.pictures import KeptPictures
 
-#: JPEG quality of the packed ROIs: 48 dB on the presenter, a tenth of the size.
-_JPEG_QUALITY = 97
 #: Before the names of the base's weights in the file.
 _BASE = "base/"
 
@@ -26,8 +24,8 @@ _BASE = "base/"
 class Pack:
     """A person's film, ready for training. N frames, P landmarks, K mouth channels, V versions of the sound."""
 
-    rois: UInt8Array
-    """[N, 320, 320, 3] BGR."""
+    rois: UInt8Array | KeptPictures
+    """[N, 320, 320, 3] BGR; JPEG in memory where they come from a film or a file."""
     landmarks: FloatArray
     """[N, P, 2] x, y in ROI pixels."""
     still: npt.NDArray[np.int64]
@@ -95,7 +93,7 @@ class Pack:
 
     def save(self, path: Path) -> None:
         """Write one .npz; the file appears under its name only when it is whole."""
-        jpegs = [cv2.imencode(".jpg", roi, _jpeg_options())[1].ravel() for roi in self.rois]
+        jpegs = (self.rois if isinstance(self.rois, KeptPictures) else KeptPictures.of(self.rois)).jpegs
         part = path.with_suffix(".part.npz")
         arrays: dict[str, Any] = {
             "jpeg": np.concatenate(jpegs),
@@ -124,13 +122,9 @@ class Pack:
         """
         try:
             with np.load(path) as data:
-                ends = np.cumsum(data["jpeg_size"])
-                blob = data["jpeg"]
-                pieces = np.split(blob, ends[:-1])
-                rois = np.stack([_decode(piece) for piece in pieces])
                 first, last = (int(v) for v in data["held_out"])
                 return cls(
-                    rois=rois,
+                    rois=KeptPictures(np.split(data["jpeg"], np.cumsum(data["jpeg_size"])[:-1])),
                     landmarks=data["landmarks"],
                     still=data["still"],
                     lips=data["lips"],
@@ -152,19 +146,3 @@ class Pack:
 def _frames(data: Mapping[str, npt.NDArray[Any]], name: str) -> tuple[int, ...]:
     """A list of frames; packs of an older version have none."""
     return tuple(int(k) for k in data[name]) if name in data else ()
-
-
-def _jpeg_options() -> list[int]:
-    return [
-        cv2.IMWRITE_JPEG_QUALITY,
-        _JPEG_QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-
-
-def _decode(piece: UInt8Array) -> UInt8Array:
-    picture = cv2.imdecode(piece, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError("a picture in it cannot be decoded")
-    return np.asarray(picture, dtype=np.uint8)

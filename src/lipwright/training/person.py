@@ -287,7 +287,7 @@ def _drawn_accuracy(
 ) -> float | None:
     """What the expert thinks of the drawn held-out lips."""
     first, last = pack.held_out
-    shown = pack.rois[first:last].copy()
+    shown = np.array(pack.rois[first:last])
     shown[held.frames - first] = pictures
     starts = pack.clips(held.frames, EXPERT_FRAMES) - first
     return _number(accuracy(expert, mouths(shown), pack.features[0, first:last], starts, device))

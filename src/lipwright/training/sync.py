@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -26,8 +26,8 @@ _BRIGHTNESS = 0.1
 Features = npt.NDArray[np.floating]
 
 
-def mouths(rois: UInt8Array) -> UInt8Array:
-    """[N, 320, 320, 3] ROIs to [N, 48, 48, 3] mouth pictures, as ``models.sync_expert.mouth_pictures`` makes them."""
+def mouths(rois: Iterable[UInt8Array]) -> UInt8Array:
+    """N ROIs [320, 320, 3] to [N, 48, 48, 3] mouth pictures, as ``models.sync_expert.mouth_pictures`` makes them."""
     left, top, side = MOUTH_PLACE
     size = (MOUTH_SIZE, MOUTH_SIZE)
     small = [cv2.resize(r[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA) for r in rois]
