@@ -7,7 +7,6 @@ its own random stream, and every shard is made in a fresh process, because espea
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import multiprocessing
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lipwright.contract import SAMPLE_RATE
-from lipwright.errors import LipwrightError
+from tools.running import claim, in_a_sentence
 
 from .corpus import Utterance, load_shard, make_utterance, save_shard
 from .festival import FESTIVAL_VOICES, speak_festival
@@ -179,23 +178,13 @@ def _make_shard(task: tuple[Path, int, int]) -> float:
     return sum(u.seconds for u in made)
 
 
-def _claim(out: Path, seed: int) -> None:
-    """Remember the recipe beside the shards, and refuse to mix two of them."""
-    recipe = {"recipe": RECIPE, "seed": seed, "utterances_per_shard": UTTERANCES_PER_SHARD}
-    path = out / "recipe.json"
-    if path.exists() and json.loads(path.read_text()) != recipe:
-        raise LipwrightError(f"{out} holds shards of another recipe ({path.read_text()}): choose an empty folder")
-    path.write_text(json.dumps(recipe))
-
-
 def make_corpus(out: Path, hours: float, jobs: int = 1, seed: int = 0) -> float:
     """Make shards until ``out`` holds ``hours`` of sound; returns the hours there are.
 
     Raises:
         LipwrightError: ``out`` holds a corpus of another recipe, or a speech engine is missing.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out, seed)
+    claim(out, {"recipe": RECIPE, "seed": seed, "utterances_per_shard": UTTERANCES_PER_SHARD})
     done = 0.0
     shard = 0
     while (path := out / f"shard_{shard:04d}.npz").exists():
@@ -222,7 +211,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make_corpus(arguments.out, arguments.hours, arguments.jobs, arguments.seed)
+    with in_a_sentence():
+        make_corpus(arguments.out, arguments.hours, arguments.jobs, arguments.seed)
 
 
 if __name__ == "__main__":
