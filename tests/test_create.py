@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ import pytest
 import torch
 
 from avatars import tiny_encoder
-from lipwright import cli
+from lipwright import cli, patch, trial
 from lipwright.audio.decode import SoundReader
 from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, Consent, consent_standing
 from lipwright.cli.make import _Lines
-from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, UInt8Array
+from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.create import (
     Agreed,
     Created,
@@ -41,13 +42,14 @@ from lipwright.create import (
     walk,
 )
 from lipwright.create import measure as measures
-from lipwright.create.fit import _exported
+from lipwright.create.fit import _exported, usable_device
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.prepare import prepare, work_folder
 from lipwright.prepare.film import Pieces
-from lipwright.render import Renderer, render
+from lipwright.render import Networks, Renderer, render
+from lipwright.runtimes.redrawing import Redrawn
 from lipwright.training.base import same
 from lipwright.training.collect import find_beginning
 from lipwright.training.loop import Phase
@@ -194,6 +196,58 @@ def test_the_true_mouth_pasted_in_again_is_the_best_there_can_be(made: Made) -> 
     r, beside = truth["lip_gap_r"], truth["lmd"]
     assert r is not None and r > 0.95 and beside is not None and beside < 0.01
     assert nearest["lip_gap_r"] is None or nearest["lip_gap_r"] < r
+
+
+# --- what is asked of the finished avatar -----------------------------------------------------------------------------
+def foreign(
+    avatar: Avatar, monkeypatch: pytest.MonkeyPatch, drawn: Callable[[UInt8Array, FloatArray], UInt8Array]
+) -> Figures:
+    """What another sound does to lips that are ``drawn`` so from ROIs and windows."""
+
+    def redraw(_: Networks, rois: UInt8Array, heard: FloatArray) -> Redrawn:
+        return Redrawn(drawn(rois, heard), np.ones(len(rois), bool))
+
+    monkeypatch.setattr(Networks, "redraw", redraw)
+    monkeypatch.setattr(measures, "FOREIGN_FRAMES", 50)
+    return measures._foreign(avatar, Networks.open(avatar), lambda _: None)
+
+
+def test_lips_that_copy_the_film_are_found_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = foreign(Avatar.open(made.out), monkeypatch, lambda rois, _: rois)
+    assert found["template_lips_r"] is not None and found["template_lips_r"] > 0.9, found
+    assert found["same_lips_r"] is not None and found["same_lips_r"] < 0.6, found
+
+
+def test_lips_that_follow_the_sound_alone_are_alike_over_all_of_the_film(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avatar = Avatar.open(made.out)
+    rect, how = avatar.rect(0), avatar.manifest.resize
+    mouths = np.stack([patch.roi(patch.crop(at(face(k / 8), 0, 0), rect, how)) for k in range(9)])
+
+    def drawn(_: UInt8Array, heard: FloatArray) -> UInt8Array:
+        """Some mouth for every window, always the same one."""
+        return np.asarray(mouths[[zlib.crc32(window.tobytes()) % 9 for window in heard]], np.uint8)
+
+    found = foreign(avatar, monkeypatch, drawn)
+    assert found["same_lips_r"] is not None and found["same_lips_r"] > 0.9, found
+    assert found["template_lips_r"] is not None and abs(found["template_lips_r"]) < 0.5, found
+
+
+def test_a_tint_is_a_border_and_blending_hides_it(made: Made) -> None:
+    avatar, frames = Avatar.open(made.out), [4, 5, 6]
+    how = avatar.manifest.resize
+    true = np.stack(
+        [
+            patch.roi(patch.crop(p, avatar.rect(k), how))
+            for k, p in zip(frames, trial.pictures(avatar, frames), strict=True)
+        ]
+    )
+    plain = measures._seams(avatar, frames, true, lambda _: None)
+    tinted = measures._seams(avatar, frames, np.minimum(true, 235) + np.uint8(20), lambda _: None)
+    assert all(value is not None and abs(value) < 0.5 for value in plain.values()), plain
+    assert tinted["seam_exact"] is not None and tinted["seam_soft"] is not None
+    assert tinted["seam_exact"] > 5 > 2 * tinted["seam_soft"], tinted
 
 
 def test_frames_without_a_face_and_a_cut_do_not_end_it(made: Made) -> None:
@@ -516,6 +570,20 @@ def test_wrong_words_on_the_command_line_are_wrong_usage(arguments: list[str], t
     with pytest.raises(SystemExit) as left:
         cli.main(["create", str(tmp_path / "me.mp4"), "-o", str(tmp_path / "me.avatar"), *arguments])
     assert left.value.code == 2
+
+
+def test_a_card_is_used_where_torch_can_and_missed_before_the_film_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: mock.Mock
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert usable_device("auto") == "cuda" == usable_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    assert usable_device("auto") == "cpu" == usable_device("cpu")
+    film = short_film(tmp_path / "me.mp4", 60)
+    with pytest.raises(LipwrightError, match="--device cpu"):
+        create(film, tmp_path / "me.avatar", device="cuda")
+    assert not looked.called and [path.name for path in tmp_path.iterdir()] == ["me.mp4"]
 
 
 def test_without_torch_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,19 +156,24 @@ def complaints(ours: Film, truth: Film) -> set[str]:
     lmd = quality.landmark_distance(
         face.lip_points(ours.landmarks), face.lip_points(truth.landmarks), face.face_width(truth.landmarks)
     )
-    sharp, seam = [], []
+    kept = quality.closures_kept(gaps, true)
+    sharp, seam, square = [], [], []
     for picture, original, marks in zip(ours.pictures, truth.pictures, truth.landmarks[::EVERY], strict=True):
         box = quality.mouth_box(marks, HEIGHT, WIDTH)
         sharp.append(quality.sharpness_ratio(picture, original, box))
         seam.append(quality.seam_step(picture, original, REGION).excess)
+        square.append(quality.worst_seam(picture, original, REGION).excess)
     verdicts = {
         "sharpness": abs(float(np.mean(sharp)) - 1) > 0.1,
         "seam": float(np.mean(seam)) > 1,
+        "worst seam": float(np.mean(square)) > 1,
         "lag": correlation.lag != 0,
         "correlation": not correlation.r > 0.95,
         "amplitude": not 0.8 < correlation.amplitude < 1.25,
         "closing": not lips.recall > 0.95,
         "closed too often": lips.precision < 0.95,
+        "closures lost": not kept.recall > 0.95,
+        "closures added": kept.precision < 0.95,
         "rest": not quality.rest(gaps, quality.silent_frames(PHONES, FRAMES)).quiet,
         "distance": lmd > 0.01,
     }
@@ -180,12 +185,12 @@ def complaints(ours: Film, truth: Film) -> set[str]:
     [
         (faithful, set()),
         (blurred, {"sharpness"}),
-        (tinted, {"seam"}),
-        (late, {"lag", "correlation", "closed too often"}),
+        (tinted, {"seam", "worst seam"}),
+        (late, {"lag", "correlation", "closed too often", "closures added"}),
         (mumbling, {"amplitude"}),
-        (never_closed, {"closing"}),
-        (closed, {"correlation", "amplitude", "closed too often"}),
-        (frozen, {"correlation", "amplitude", "closing"}),
+        (never_closed, {"closing", "closures lost"}),
+        (closed, {"correlation", "amplitude", "closed too often", "closures added"}),
+        (frozen, {"correlation", "amplitude", "closing", "closures lost"}),
         (trembling_at_rest, {"rest"}),
         (sideways, {"distance"}),
     ],

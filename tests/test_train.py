@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from lipwright.models.generator import Generator, Width
 from lipwright.models.lean import lean
 from lipwright.models.sync_expert import SyncExpert
 from lipwright.runtimes import torch as torch_runtime
+from lipwright.training import losses
 from lipwright.training import person as person_training
 from lipwright.training import plan as planning
 from lipwright.training.base import (
@@ -48,7 +51,7 @@ from lipwright.training.data import Ahead, Chances, Frames, Sampler, unlike
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw
-from lipwright.training.lessons import NOBODY, Teachers, _picture_error, lesson, pictures_shown, spoken
+from lipwright.training.lessons import NOBODY, PERCEPTUAL, Teachers, _picture_error, lesson, pictures_shown, spoken
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
 from lipwright.training.losses import (
     PerceptualLoss,
@@ -643,6 +646,37 @@ def test_strength_of_detail_counts_half_beside_the_picture() -> None:
     assert error.item() == pytest.approx(0.5 * detail.item(), rel=0.01) and detail > 1e-3
 
 
+def test_features_of_another_network_count_where_there_is_one() -> None:
+    film = person()
+    batch = spoken(Sampler(film, film.training_frames(), 0), Phase("speak160", 160, 2, 100, 1e-3), 0)
+    perceptual = PerceptualLoss(nn.Conv2d(3, 4, 3), torch.device("cpu"))
+    grey = batch.y.mean(dim=(2, 3), keepdim=True).expand_as(batch.y)
+    error = _picture_error(grey, batch, Teachers(perceptual=perceptual)) - _picture_error(grey, batch, NOBODY)
+    assert error.item() == pytest.approx(PERCEPTUAL * perceptual(grey, batch.y).item(), rel=1e-3) and error > 1e-4
+
+
+def test_the_users_own_vgg_is_used_where_torchvision_has_fetched_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    layers = [nn.Conv2d(3, 3, 3) for _ in range(20)]
+    vgg = nn.Module()
+    vgg.features = nn.Sequential(*layers)
+    models = types.ModuleType("torchvision.models")
+    models.vgg16 = lambda: vgg  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert PerceptualLoss.installed(torch.device("cpu")) is None, "nothing is fetched"
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(vgg.state_dict(), tmp_path / "checkpoints" / losses._VGG_FILE)
+    found = types.ModuleType("torchvision")
+    found.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision", found)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    loss = PerceptualLoss.installed(torch.device("cpu"))
+    assert loss is not None
+    picture, truth = stripes(), stripes(2)
+    assert loss(picture, picture).item() == 0 < loss(picture, truth).item()
+
+
 def test_structure_counts_a_tenth_beside_the_pyramid() -> None:
     """Stripes turned round and stripes twice as strong are as far from the truth; the second keep its structure."""
     truth, weight = 0.5 + 0.1 * (stripes() - 0.5) / 0.3, torch.ones(1, 1, 64, 64)
@@ -777,6 +811,28 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(LipwrightError, match="begin anew"):
         Plan.load(tmp_path / "plan.json")
+
+
+def test_a_card_with_little_memory_gets_smaller_batches_and_one_with_less_a_way_out(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough, tried = [16], []
+
+    def measured(_pack: Pack, _sampler: Sampler, phases: Sequence[Phase], *_: Any) -> dict[str, float]:
+        tried.append([phase.batch for phase in phases])
+        if phases[-1].batch > enough[-1]:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return dict.fromkeys((phase.name for phase in phases), 1.0)
+
+    monkeypatch.setattr(planning, "_measured", measured)
+    sampler, phases = Sampler(pack, pack.training_frames(), 1), planning._phases(True, "none")
+    assert planning._affordable(pack, sampler, phases, "full", "cuda")[0] == phases
+    enough.append(8)
+    halved, _ = planning._affordable(pack, sampler, phases, "full", "cuda")
+    assert [phase.batch for phase in halved] == [16, 64, 16, 8] and tried[-2:] == [[32, 128, 32, 16], [16, 64, 16, 8]]
+    enough.append(4)
+    with pytest.raises(LipwrightError, match=r"8 pictures at a time.*--width mobile or --device cpu"):
+        planning._affordable(pack, sampler, phases, "full", "cuda")
 
 
 def test_other_seconds_can_be_put_aside_and_a_run_keeps_its_own(pack: Pack, tmp_path: Path) -> None:

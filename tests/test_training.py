@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.generator import CHANNELS, Generator
 from lipwright.quality import psnr
 from lipwright.render import Template
+from lipwright.training import collect as collecting
 from lipwright.training.collect import collect
 from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
 from lipwright.training.folded import amplify, fold, unfolded
@@ -282,6 +285,21 @@ def test_an_avatar_becomes_a_pack(tmp_path: Path) -> None:
     assert inside.min() >= -4.1
     assert inside.max() <= 324.1
     assert np.isfinite(pack.mouth).all()
+
+
+def test_a_template_that_ends_too_early_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    landmarks = np.pad(small_landmarks(80, points=468), ((0, 0), (0, 0), (0, 1)))
+    avatar = make_avatar(tmp_path, Parts(frames=80)).save(contents={LANDMARKS: landmarks})
+    whole = collecting.rois
+    monkeypatch.setattr(collecting, "rois", lambda *given: islice(whole(*given), 70))
+    with pytest.raises(AvatarError, match="ends after 70 of 80 frames: prepare the film again"):
+        collect(avatar)
+
+
+def test_a_pack_with_fewer_pictures_than_mouths_is_refused(pack: Pack, tmp_path: Path) -> None:
+    replace(pack, rois=pack.rois[:-1]).save(tmp_path / "pack.npz")
+    with pytest.raises(LipwrightError, match="59 pictures for 60 mouths"):
+        Pack.load(tmp_path / "pack.npz")
 
 
 def test_an_avatar_without_what_training_needs_is_named(tmp_path: Path) -> None:

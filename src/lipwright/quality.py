@@ -257,11 +257,11 @@ def _edges(grey: DoubleArray) -> DoubleArray:
 
 def _mean_step(picture: UInt8Array, rect: Rect) -> float:
     """Mean over all borders, pixels along them and colours of the absolute step from outside to inside."""
-    steps = [np.abs(step).ravel() for step in _border_steps(picture.astype(np.float64), rect)]
+    steps = [np.abs(step).ravel() for step in _border_steps(picture, rect)]
     return float(np.mean(np.concatenate(steps))) if steps else float("nan")
 
 
-def _border_steps(picture: DoubleArray, rect: Rect) -> Iterable[DoubleArray]:
+def _border_steps(picture: UInt8Array, rect: Rect) -> Iterable[DoubleArray]:
     """For each side of the rect that has pixels beyond it, the smoothed step along it, [pixels, 3]."""
     height, width = picture.shape[:2]
     rows, columns = slice(rect.y1, rect.y2), slice(rect.x1, rect.x2)

@@ -342,14 +342,10 @@ def _base(name: str | None) -> Avatar | None:
 
 
 def _device(name: str) -> str:
-    """``auto`` is the graphics card if torch can use one."""
+    """What there may be; whether torch has it is asked where torch is at hand."""
     if name not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{name}: auto, cpu or cuda", param_hint="--device")
-    if name != "auto":
-        return name
-    from lipwright.runtimes import has_nvidia
-
-    return "cuda" if has_nvidia() else "cpu"
+    return name
 
 
 def _alignment(encoder: Path | None, name: str | None) -> Alignment:

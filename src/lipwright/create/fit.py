@@ -87,7 +87,7 @@ def train_avatar(
     Args:
         avatar: as ``lipwright prepare`` made it.
         minutes: time for the training itself.
-        device: ``cpu`` or ``cuda``.
+        device: as for `usable_device`.
         base: an avatar whose generator is the start; None: the built-in presenter, where both hear alike.
         width: of the generator, ``full`` or ``mobile``; None: the base's.
         baselines: also train plainly, for comparison; takes longer than the rest.
@@ -101,7 +101,7 @@ def train_avatar(
         LipwrightError: the film is too short, there is no such device, or the exported network draws something else.
         MissingExtraError: torch or onnx is not installed.
     """
-    require_torch()
+    device = usable_device(device)
     from lipwright.create.measure import measure
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
@@ -174,6 +174,24 @@ def require_torch() -> None:
             __import__(module)
         except ImportError as error:
             raise MissingExtraError(module, "train") from error
+
+
+def usable_device(name: str) -> str:
+    """``cpu`` or ``cuda``, if torch has it; for ``auto`` the graphics card if torch can use one, else the processor.
+
+    Raises:
+        LipwrightError: torch has no such device.
+        MissingExtraError: torch or onnx is not installed.
+    """
+    require_torch()
+    import torch
+
+    from lipwright.training.person import check_device
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(name)
+    return name
 
 
 def open_pack(

@@ -68,7 +68,7 @@ def measure(
     cases = {
         "own sound": drawn,
         "nearest pose": held.nearest,
-        "mean picture": np.repeat(mean[None], len(frames), axis=0),
+        "mean picture": np.broadcast_to(mean, drawn.shape),
     }
     if plain is not None:
         progress(Step("drawing as plain training would", 0, None))
@@ -78,7 +78,7 @@ def measure(
     for number, (name, rois) in enumerate(cases.items()):
         progress(Step("measuring", number, len(cases)))
         found[name] = held.score(rois).figures() | _lips(avatar, frames, rois)
-    found["own sound"] |= _seams(avatar, frames, drawn)
+    found["own sound"] |= _seams(avatar, frames, drawn, progress)
     found["other sound"] = _foreign(avatar, networks, progress)
     found["silence"] = _silence(avatar, networks)
     return found
@@ -86,12 +86,12 @@ def measure(
 
 def _drawn(networks: Networks, held: HeldOut, progress: Callable[[Step], None]) -> UInt8Array:
     """[n, 320, 320, 3] what the exported generator makes of the held-out time."""
-    rois = []
+    rois = np.empty_like(held.truth)
     for k, window in enumerate(held.windows()):
         image = patch.to_input(held.nearest[k], held.truth[k])
-        rois.append(patch.from_output(networks.draw(image[None], window[None])[0]))
+        rois[k] = patch.from_output(networks.draw(image[None], window[None])[0])
         progress(Step("drawing what it has never seen", k, len(held.frames)))
-    return np.stack(rois)
+    return rois
 
 
 def _lips(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:
@@ -126,11 +126,13 @@ def _meshes(frames: Iterable[UInt8Array]) -> FloatArray:
     return np.stack([_NO_MESH if face is None else face.landmarks for face in faces])
 
 
-def _seams(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:
+def _seams(avatar: Avatar, frames: list[int], rois: UInt8Array, progress: Callable[[Step], None]) -> Figures:
     """The step in colour that redrawing adds at the border, with and without blending."""
     how = avatar.manifest.resize
-    soft, exact = [], []
+    soft: list[float] = []
+    exact: list[float] = []
     for k, picture, roi in zip(frames, pictures(avatar, frames), rois, strict=True):
+        progress(Step("looking for a border", len(soft), len(frames)))
         rect = avatar.rect(k)
         crop = patch.crop(picture, rect, how)
         whole = BgrPicture(picture)

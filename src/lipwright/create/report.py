@@ -130,7 +130,8 @@ def advice(figures: dict[str, Figures], training: dict[str, Any]) -> list[str]:
     if training["device"] == "cpu" or training["minutes"] < 30 or _less(own["sharpness"], SOFT):
         found.append(
             f"It saw {training['pictures']} pictures in {training['seconds'] / 60:.0f} minutes. A good avatar takes "
-            "50,000 or more: train longer (--minutes), or on a graphics card (docs/create.md tells how)."
+            "50,000 or more: go on with `lipwright train AVATAR --base AVATAR --minutes N`, on a graphics card if "
+            "there is one (docs/create.md tells how)."
         )
     if _less(own["lip_gap_r"], FOLLOWS_WELL):
         found.append("If longer training does not help: a quieter room, and the face straight to the camera.")

@@ -18,10 +18,10 @@ from lipwright.create.fit import (
     Trained,
     forget_training,
     has_learnt,
-    require_torch,
     train_avatar,
     training_begun,
     training_folder,
+    usable_device,
 )
 from lipwright.create.job import Job, kept_job
 from lipwright.create.step import Step
@@ -108,7 +108,7 @@ def create(
             now; or what was made is not right.
         LipwrightError: as ``train_avatar``.
     """
-    require_torch()
+    device = usable_device(device)
     video, out = Path(video), Path(out)
     # Nobody should answer questions about a film that cannot even be opened.
     VideoReader(video).close()

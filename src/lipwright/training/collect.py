@@ -75,15 +75,18 @@ def collect(
         progress: told what is done, and how much of how much.
 
     Raises:
-        AvatarError: as `trainable`.
+        AvatarError: as `trainable`, or the template has fewer frames than it should.
     """
     features, landmarks = trainable(avatar)
     beginning = beginning or find_beginning(avatar)
     count = avatar.frame_count
+    shown = KeptPictures.of(rois(avatar, progress))
+    if len(shown) != count:
+        raise AvatarError(f"{avatar.template} ends after {len(shown)} of {count} frames: prepare the film again")
     seen = np.isfinite(landmarks).all(axis=(1, 2)) & (avatar.rects[:, 0] >= 0)
     points = np.nan_to_num(roi_points(landmarks[..., :2], avatar.rects))
     return Pack(
-        rois=KeptPictures.of(rois(avatar, progress)),
+        rois=shown,
         landmarks=points,
         still=np.array(POSE_POINTS),
         lips=np.array(LIPS),

@@ -1,8 +1,8 @@
 """What the network is shown: target, reference and sound of one sample.
 
 The reference comes from another moment with nearly the same pose, moved onto the target's pose. So it shows in
-training what it shows in use (this person, from here) and cannot betray the target's mouth: over the film the two
-mouths have nothing to do with each other.
+training what it shows in use (this person, from here) and cannot betray the target's mouth: among the moments alike in
+pose it is drawn so that over the film the two mouths tell nothing of each other (`unlike`).
 """
 
 from __future__ import annotations

@@ -127,11 +127,11 @@ class HeldOut:
         """[n]"""
         references = References(pack, pack.training_frames())
         self.references = [int(references.candidates(int(k))[0]) for k in self.frames]
-        self.nearest = np.stack(
-            [references.picture(int(k), j) for k, j in zip(self.frames, self.references, strict=True)]
-        )
-        """[n, 320, 320, 3] the references, moved onto the pose."""
         self.truth: UInt8Array = pack.rois[self.frames]
+        self.nearest = np.empty_like(self.truth)
+        """[n, 320, 320, 3] the references, moved onto the pose."""
+        for row, (k, reference) in enumerate(zip(self.frames, self.references, strict=True)):
+            self.nearest[row] = references.picture(int(k), reference)
         self.boxes = [mouth_box(pack.landmarks[k, pack.lips]) for k in self.frames]
         self._reader = LipReader(pack)
 
@@ -164,7 +164,7 @@ class HeldOut:
         mean = mean_picture(self.pack.rois[k] for k in self.pack.training_frames())
         return {
             "nearest pose": self.score(self.nearest),
-            "mean picture": self.score(np.repeat(mean[None], len(self.frames), axis=0)),
+            "mean picture": self.score(np.broadcast_to(mean, self.truth.shape)),
             "truth": self.score(self.truth),
         }
 
@@ -204,14 +204,14 @@ def draw(
     """
     enabled = has_bf16(device.type) if bf16 is None else bf16
     heard = held.windows(version)
-    pictures = []
+    pictures = np.empty_like(held.truth)
     for first in range(0, len(heard), _BATCH):
         rows = slice(first, first + _BATCH)
         image = held.images(rows, size).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             output = generator(image, torch.from_numpy(heard[rows]).to(device))
-        pictures.append(patch.from_outputs(_enlarged(output.float()).contiguous().cpu().numpy()))
-    return np.concatenate(pictures)
+        pictures[rows] = patch.from_outputs(_enlarged(output.float()).contiguous().cpu().numpy())
+    return pictures
 
 
 def _enlarged(pictures: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def _clips(rows: Tensor, clip: int) -> Tensor:
 
 
 class PerceptualLoss:
-    """L1 between VGG-16's features of both mouths (Johnson et al. 2016, arXiv:1603.08155), for those who have them.
+    """L1 between VGG-16's features of both pictures (Johnson et al. 2016, arXiv:1603.08155), for those who have them.
 
     Torchvision's ImageNet weights come with no clear licence, so nothing here fetches them: they are used when
     torchvision is installed and its own download (``torchvision.models.vgg16(weights="DEFAULT")``) lies in torch's

@@ -122,6 +122,8 @@ class Pack:
         """
         try:
             with np.load(path) as data:
+                if len(data["jpeg_size"]) != len(data["mouth"]):
+                    raise ValueError(f"{len(data['jpeg_size'])} pictures for {len(data['mouth'])} mouths")
                 first, last = (int(v) for v in data["held_out"])
                 return cls(
                     rois=KeptPictures(np.split(data["jpeg"], np.cumsum(data["jpeg_size"])[:-1])),

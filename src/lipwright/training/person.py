@@ -112,7 +112,7 @@ def train_person(
         LipwrightError: too little to learn from, or no such device.
     """
     check_enough(pack)
-    _check_device(device)
+    check_device(device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     sampler = Sampler(pack, pack.training_frames(), seed=1)
@@ -122,8 +122,8 @@ def train_person(
     clock = _Clock(plan, baselines, progress)
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
     teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
+    trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers)
     held = HeldOut(pack)
-    trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers, held)
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
     drawn = partial(draw, held=held, device=trainer.device, bf16=plan.bf16)
@@ -164,7 +164,8 @@ def check_enough(pack: Pack) -> None:
         )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise LipwrightError where torch has no such device."""
     if device != "cpu" and not torch.cuda.is_available():
         raise LipwrightError(f"torch finds no {device} device: use --device cpu, or install a CUDA build of torch")
 
@@ -287,10 +288,10 @@ def _drawn_accuracy(
 ) -> float | None:
     """What the expert thinks of the drawn held-out lips."""
     first, last = pack.held_out
-    shown = np.array(pack.rois[first:last])
-    shown[held.frames - first] = pictures
+    shown = mouths(pack.rois[k] for k in range(first, last))
+    shown[held.frames - first] = mouths(pictures)
     starts = pack.clips(held.frames, EXPERT_FRAMES) - first
-    return _number(accuracy(expert, mouths(shown), pack.features[0, first:last], starts, device))
+    return _number(accuracy(expert, shown, pack.features[0, first:last], starts, device))
 
 
 # --- the generator --------------------------------------------------------------------------------------------------
@@ -302,7 +303,6 @@ def _train_generator(
     device: str,
     clock: _Clock,
     teachers: Teachers,
-    held: HeldOut,
 ) -> tuple[Trainer[Student], bool]:
     """Run all phases; the trainer, whose average holds the best weights, and whether listening has taught the ear."""
     torch.manual_seed(plan.seed)

@@ -11,7 +11,7 @@ import numpy as np
 from lipwright.contract import UInt8Array
 from lipwright.errors import LipwrightError
 
-#: JPEG quality: 48 dB on the presenter, a tenth of the size.
+#: JPEG quality: 48 dB on the presenter, a sixth of the size or less.
 _QUALITY = 97
 _OPTIONS = [
     cv2.IMWRITE_JPEG_QUALITY,
@@ -50,4 +50,8 @@ class KeptPictures:
             if picture is None:
                 raise LipwrightError(f"picture {which} of the pack cannot be decoded: make the pack again")
             return np.asarray(picture, np.uint8)
-        return np.stack([self[int(k)] for k in np.arange(len(self))[which]])
+        chosen = np.arange(len(self))[which]
+        found = np.empty((len(chosen), *self[0].shape), np.uint8)
+        for row, k in enumerate(chosen):
+            found[row] = self[int(k)]
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -20,11 +21,14 @@ from lipwright.runtimes.torch import has_bf16
 from lipwright.training.base import Start, begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
-from lipwright.training.lessons import NOBODY, listening, speaking
+from lipwright.training.lessons import Teachers, listening, speaking
 from lipwright.training.loop import LossOfStep, Phase, Taught, Trainer
+from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
 from lipwright.training.speech import SpeechSampler, own_speech
 from lipwright.training.sync import SyncSampler, expert_loss
+
+log = logging.getLogger(__name__)
 
 #: Shares of the time that is given. What is left is for the scores at the end and for the unforeseen.
 SHARES = {"expert": 0.05, "draw": 0.24, "listen": 0.06, "speak160": 0.27, "speak320": 0.28}
@@ -112,13 +116,13 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     """Measure this machine on a few steps and share the time out.
 
     Raises:
-        LipwrightError: there is not even time for a handful of steps.
+        LipwrightError: there is not even time for a handful of steps, or too little memory.
     """
     began = time.monotonic()
     large, begins = device != "cpu", start(pack.base, width)
     expert, phases = Phase("expert", size=0, batch=64, steps=0, rate=2e-3), _phases(large, begins)
     shares = SHARES_OF_WHOLE if begins == "whole generator" else SHARES
-    costs = _measured(pack, sampler, phases, width, device)
+    phases, costs = _affordable(pack, sampler, phases, width, device)
     costs["expert"] = _measured_expert(pack, expert, device)
     time_to_speak = minutes * 60 * sum(share for name, share in shares.items() if name.startswith("speak"))
     compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, time_to_speak)
@@ -177,20 +181,46 @@ def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
     return replace(phase, steps=min(steps, _MOST.get(phase.name, steps)))
 
 
+def _affordable(
+    pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str
+) -> tuple[tuple[Phase, ...], dict[str, float]]:
+    """The phases, with batches half as large where a graphics card has too little memory, and what their steps cost.
+
+    Not smaller still: a clip would then be larger than the batch, and the card would be full in the middle.
+    """
+    smaller = tuple(replace(phase, batch=phase.batch // 2) for phase in phases)
+    for tried in (phases, smaller):
+        try:
+            return tried, _measured(pack, sampler, tried, width, device)
+        except torch.cuda.OutOfMemoryError:
+            log.warning("the graphics card has too little memory for batches of %d", tried[-1].batch)
+            torch.cuda.empty_cache()
+    raise LipwrightError(
+        f"the graphics card has too little memory for {smaller[-1].batch} pictures at a time: close what else uses it, "
+        "or train with --width mobile or --device cpu"
+    )
+
+
 def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str) -> dict[str, float]:
     """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
     costs = {}
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
+    teachers = _teachers(device)
     for planned in phases:
         phase = replace(planned, steps=2)
         if phase.name.startswith("speak"):
             trainer.fold()
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
-        loss = heard if sound else speaking(sampler, voices, phase, trainer.device, NOBODY)
+        loss = heard if sound else speaking(sampler, voices, phase, trainer.device, teachers)
         costs[phase.name] = _second_step(trainer, phase, loss)
     return costs
+
+
+def _teachers(device: str) -> Teachers:
+    """Those whose time counts: VGG takes as long as the generator; the sync expert looks at small pictures only."""
+    return Teachers(perceptual=PerceptualLoss.installed(torch.device(device)))
 
 
 def _compile(
@@ -201,7 +231,7 @@ def _compile(
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     trainer.fold()
     few = replace(phase, steps=2)
-    loss = speaking(sampler, voices, few, trainer.device, NOBODY)
+    loss = speaking(sampler, voices, few, trainer.device, _teachers(device))
     optimizer = trainer.optimizer(few, trainer.student)
     each = compiled_seconds(
         trainer.student.generator, lambda: trainer.learn(few, 0, loss, optimizer), costs[phase.name], time_to_speak

@@ -127,4 +127,4 @@ def held_accuracy(expert: SyncExpert, pack: Pack, device: torch.device, version:
     first, last = pack.held_out
     starts = pack.clips(pack.held_frames(), EXPERT_FRAMES) - first
     features = pack.features[version, first:last]
-    return accuracy(expert, mouths(pack.rois[first:last]), features, starts, device)
+    return accuracy(expert, mouths(pack.rois[k] for k in range(first, last)), features, starts, device)
