@@ -25,7 +25,7 @@ from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.prepare import ADVICE, Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
 from lipwright.prepare.judge import PALE_LIPS, Judged, judge, most_faces
-from lipwright.prepare.offset import CONFIDENT, estimate_offset
+from lipwright.prepare.offset import CONFIDENT, UNRELATED, estimate_offset
 from lipwright.prepare.problems import clock, covered_by, stretches
 from lipwright.prepare.sound import MUSIC_SHARE, Sound, listen, music_frames
 from lipwright.prepare.template import encode, join
@@ -33,7 +33,7 @@ from lipwright.quality import psnr
 from lipwright.video import VideoReader
 from media import counter_picture, read_counter, write_film, write_sound
 from talking import GREY, SIDE, at, face, openings, speech, turned, with_hand
-from tools import film_thresholds
+from tools import film_score, film_thresholds
 from tools.film_score import STRETCH_HEAD, Film, shift_errors, stretch_row
 
 Change = Callable[[UInt8Array, float], UInt8Array]
@@ -243,6 +243,19 @@ def test_sound_that_has_nothing_to_do_with_the_lips_is_left_alone(couple: tuple[
     noise = np.random.default_rng(1).normal(0, 0.1, 200 * 640).astype(np.float32)
     offset = estimate_offset(left_landmarks(couple[0]), noise)
     assert offset.confidence < CONFIDENT and not offset.sure
+
+
+def test_a_sound_of_something_else_is_told(couple: tuple[Seen, FloatArray]) -> None:
+    seen, samples = couple
+    for strange in (np.roll(samples, 32_000), np.random.default_rng(1).normal(0, 0.1, len(samples)).astype(np.float32)):
+        judged = judge(seen, heard(strange), (SIDE, 2 * SIDE), 1)
+        (problem,) = found(judged, Kind.UNRELATED)
+        assert judged.move == 0 and not problem.left_out and "at no shift" in problem.detail
+    assert not found(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), Kind.UNRELATED)
+    films = {"own": Film(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), heard(samples))}
+    assert max(film_score.strangers("own", films)) < UNRELATED < films["own"].judged.offset.confidence
+    cells = film_score.strangers_row("own", films).split(" | ")
+    assert len(cells) == film_score.STRANGERS_HEAD.splitlines()[0].count(" | ") + 1
 
 
 def test_too_few_frames_give_no_estimate(couple: tuple[Seen, FloatArray]) -> None:

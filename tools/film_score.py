@@ -12,17 +12,18 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray, UInt8Array
+from lipwright.contract import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
 from lipwright.face import MESH_OF_68, FaceFinder, FaceTracker, rect_box, rect_box68, smooth_rects
 from lipwright.prepare.film import Pieces, walk
 from lipwright.prepare.judge import Judged, judge
-from lipwright.prepare.offset import Offset, estimate_offset
+from lipwright.prepare.offset import UNRELATED, Offset, estimate_offset
 from lipwright.prepare.sound import Sound, listen
 from lipwright.video import VideoReader
 from tools.face.measure import overlap
@@ -48,6 +49,10 @@ STRETCH_HEAD = (
     f"| film | of | from, s | apart | confidence | {' | '.join(f'error at {shift:+d}' for shift in SHIFTS)} |\n"
     f"|{'---|' * (5 + len(SHIFTS))}"
 )
+#: Of ``strangers_row``.
+STRANGERS_HEAD = "| film | confidence with its own sound | the most with a strange one |\n|---|---|---|"
+#: Seconds by which a film's own sound is turned to be strange to its lips.
+TURNED = 2.0
 #: What is aimed at: landmark error and IoU, trembling of a still head in pixels, frames of offset, stretches of ten.
 MOST_ERROR, LEAST_IOU, MOST_TREMBLE, MOST_OFFSET, LEAST_STRETCHES = 3.0, 0.9, 0.5, 0.5, 9
 #: A still head: so many copies of one picture under a sensor's noise (grey levels) and a lamp's flicker.
@@ -90,6 +95,21 @@ def stretch_row(name: str, film: Film, first: int, errors: DoubleArray) -> str:
     kind = "a real person" if name in REAL else "the presenter"
     figures = [f"{offset.frames:+.2f}", f"{offset.confidence:.2f}", *(f"{error:+.2f}" for error in errors)]
     return f"| {name} | {kind} | {first / FPS:.0f} | {' | '.join(figures)} |"
+
+
+def strangers(name: str, films: Mapping[str, Film]) -> list[float]:
+    """Confidences of a film's lips with sounds that are not theirs: of every other film, and their own ``TURNED``."""
+    marks = films[name].judged.landmarks
+    turned = np.roll(films[name].sound.samples, round(TURNED * SAMPLE_RATE))
+    others = [film.sound.samples for other, film in films.items() if other != name]
+    sounds = (np.resize(samples, len(marks) * SAMPLES_PER_FRAME) for samples in (*others, turned))
+    return [moved_offset(marks, samples.astype(np.float32)).confidence for samples in sounds]
+
+
+def strangers_row(name: str, films: Mapping[str, Film]) -> str:
+    """What ``STRANGERS_HEAD`` names."""
+    own = films[name].judged.offset.confidence
+    return f"| {name} | {own:.2f} | {max(strangers(name, films)):.2f} |"
 
 
 def _stretch(film: Film, first: int) -> tuple[FloatArray, FloatArray]:
@@ -143,6 +163,9 @@ def score(folder: Path, work: Path) -> None:
     print(f"known shifts measured within a frame: {int((np.abs(errors) <= 1).sum())} of {errors.size}")
     good = int((np.abs(errors) <= 1).all(axis=1).sum())
     _told("stretches of ten on which all of them are", good, LEAST_STRETCHES, most=False)
+    print(f"lips and sound do not match: confidence below {UNRELATED}\n{STRANGERS_HEAD}")
+    for name in films:
+        print(strangers_row(name, films))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray
 from lipwright.face import head_pose, lip_gap, rect_box, smooth_rects
 from lipwright.prepare.film import Seen
-from lipwright.prepare.offset import UNKNOWN, Offset, estimate_offset, without_drift
+from lipwright.prepare.offset import UNKNOWN, UNRELATED, Offset, estimate_offset, without_drift
 from lipwright.prepare.problems import SHORTEST, BoolArray, Kind, Problem, covered_by, stretches
 from lipwright.prepare.sound import Sound
 
@@ -326,6 +326,11 @@ def _still(landmarks: FloatArray, move: int) -> BoolArray:
 
 
 def _offset_problem(offset: Offset, move: int, frames: int) -> list[Problem]:
+    if offset.strange:
+        detail = (
+            f"at no shift do they go together (confidence {offset.confidence:.2f}; below {UNRELATED} is as by chance)"
+        )
+        return [Problem(Kind.UNRELATED, 0, frames, False, detail)]
     if not move:
         return []
     early = "before" if move > 0 else "after"

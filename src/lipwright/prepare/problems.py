@@ -36,6 +36,7 @@ class Kind(StrEnum):
     OTHER_VOICE = "second voice"
     CLIPPED = "sound clipped"
     APART = "lips and sound apart"
+    UNRELATED = "lips and sound do not match"
     SHORT = "too short"
 
 
@@ -55,6 +56,8 @@ ADVICE = {
     Kind.OTHER_VOICE: "Nobody else should speak while you film, not even off camera.",
     Kind.CLIPPED: "Turn the microphone down, or move away from it.",
     Kind.APART: "Record sound and picture with the same device, or give the sound with --audio.",
+    Kind.UNRELATED: "Check that the sound belongs to this film and begins with it. If it does: a quieter room, the "
+    "microphone nearer, the face straight to the camera.",
     Kind.SHORT: "Film two to five minutes of speech; 20 seconds are the least.",
 }
 

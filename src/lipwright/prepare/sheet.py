@@ -25,7 +25,7 @@ _AROUND_FACE = 3.0
 _GREEN, _AMBER, _RED = (90, 170, 60), (30, 150, 235), (60, 60, 220)
 _GREY, _INK, _PAPER = (225, 225, 225), (40, 40, 40), 255
 #: What no picture shows.
-_UNSEEN = {Kind.NO_SOUND, Kind.MUSIC, Kind.OTHER_VOICE, Kind.CLIPPED, Kind.APART, Kind.SHORT}
+_UNSEEN = {Kind.NO_SOUND, Kind.MUSIC, Kind.OTHER_VOICE, Kind.CLIPPED, Kind.APART, Kind.UNRELATED, Kind.SHORT}
 #: What only the whole picture shows.
 _WIDE = {Kind.NO_FACE, Kind.SEVERAL_FACES, Kind.SMALL}
 
