@@ -755,6 +755,15 @@ def test_the_page_says_how_still_the_lips_are_in_silence(sheet: Path) -> None:
     assert "open by 1.0%" in page and "move by 0.2%" in page and "tremble by 0.10%" in page
 
 
+def test_the_page_says_whether_the_figures_chose_the_weights(sheet: Path) -> None:
+    held = {"first": 5400, "stop": 6000, "frames": 600, "checked": 48, "measured": 600, "measured_from": 5400}
+    page = with_training(None, "me", GOOD, training(held_out=held), sheet)
+    assert "chosen by the first 1.9 of these seconds, so all of this is the kinder side of honest." in page
+    held |= {"measured": 527, "measured_from": 5473}
+    page = with_training(None, "me", GOOD, training(held_out=held), sheet)
+    assert "chosen by the first 1.9 of these seconds; all of this was measured behind them" in page
+
+
 def test_the_page_says_where_it_began(sheet: Path) -> None:
     said = [with_training(None, "me", GOOD, training(base=base, began_from="ada"), sheet) for base in STARTS]
     assert "It began from ada, which can speak already." in said[0]

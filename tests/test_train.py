@@ -50,7 +50,7 @@ from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Ahead, Chances, Frames, Sampler, unlike
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
-from lipwright.training.held_out import HeldOut, LipReader, Score, draw
+from lipwright.training.held_out import HeldOut, LipReader, Score, draw, unchosen
 from lipwright.training.lessons import NOBODY, PERCEPTUAL, Teachers, _picture_error, lesson, pictures_shown, spoken
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
 from lipwright.training.losses import (
@@ -137,7 +137,8 @@ def test_a_training_leaves_weights_figures_and_pictures(
         }
     )
     assert figures["scores"]["truth"]["lip_gap_r"] > 0.95
-    assert figures["held_out"] == {"first": FRAMES - 40, "stop": FRAMES, "frames": 40, "checked": 6}
+    first, told = FRAMES - 40, {"frames": 40, "checked": 6, "measured": 40}
+    assert figures["held_out"] == {"first": first, "stop": FRAMES, "measured_from": first, **told}
     assert figures["expert"]["used"] is (figures["expert"]["accuracy"] >= 0.75)
     assert figures["pictures"] == 2 * 2 + (4 * 2 + 7) + 2 * 1  # the fourth step shows a clip of 5, and 2 beside it
     assert [p["name"] for p in figures["phases"]] == ["draw", "listen", "speak160", "speak320"]
@@ -381,7 +382,7 @@ def test_layers_multiply_in_bf16_where_that_is_native(
             return x[:, :3]
 
     Trainer(nn.Linear(3, 3), tmp_path).run(Phase("one", 0, 1, 1, 0.1), loss, lambda network: network)
-    draw(Asked("mobile"), HeldOut(pack, 1), torch.device("cpu"))
+    draw(Asked("mobile"), HeldOut(pack, pack.held_frames()[:1]), torch.device("cpu"))
     assert seen == 2 * [torch.bfloat16 if native else torch.float32]
 
 
@@ -875,6 +876,15 @@ def test_references_are_named_and_never_the_scored_frame(pack: Pack) -> None:
     assert set(held.references) <= set(pack.training_frames().tolist())
 
 
+def test_what_chose_the_weights_does_not_tell_how_good_they_are(pack: Pack) -> None:
+    long = replace(pack, rois=pack.rois[:1].repeat(400, axis=0), held_out=(200, 400), unusable=(210,))
+    frames = unchosen(long, 48)
+    assert long.held_frames()[47] == 248 and frames[0] == 249 + pack.gap and frames[-1] == 399
+    few = replace(long, held_out=(270, 400), unusable=())
+    assert np.array_equal(unchosen(few, 48), np.arange(270, 400)), "82 frames would tell too little"
+    assert np.array_equal(HeldOut(pack, unchosen(pack, 6)).frames, pack.held_frames())
+
+
 def test_the_reader_reads_lips_and_scores_notice_wrong_ones(pack: Pack) -> None:
     held = HeldOut(pack)
     read = LipReader(pack).read(held.truth)
@@ -898,13 +908,13 @@ def test_weights_are_not_chosen_by_lips_that_follow_by_chance() -> None:
 
 
 def test_a_generator_draws_every_held_out_frame(pack: Pack) -> None:
-    drawn = draw(Generator("mobile").eval(), HeldOut(pack, 3), torch.device("cpu"))
+    drawn = draw(Generator("mobile").eval(), HeldOut(pack, pack.held_frames()[:3]), torch.device("cpu"))
     assert drawn.shape == (3, ROI_SIZE, ROI_SIZE, 3) and drawn.dtype == np.uint8
 
 
 def test_a_phase_is_checked_at_the_size_it_learns(pack: Pack) -> None:
     """A generator that learnt from small pictures does not know what it sees in large ones."""
-    held, seen = HeldOut(pack, 3), []
+    held, seen = HeldOut(pack, pack.held_frames()[:3]), []
 
     class Reference(Generator):
         def forward(self, x: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from lipwright.render import Networks
 
 if TYPE_CHECKING:
     from lipwright.models.generator import Width
+    from lipwright.training.data import Frames
     from lipwright.training.pack import Pack
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ def train_avatar(
     done = _read_figures(folder / FIGURES)
     speaking = _with_generator(avatar, weights, done, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
-    figures = measure(speaking, Networks.open(speaking), _as_trained(pack, done), plain, progress)
+    put_aside = _as_trained(pack, done)
+    figures = measure(speaking, Networks.open(speaking), put_aside, _measured(put_aside, done), plain, progress)
     finished = _signed(_with_report(speaking, figures, done, folder / SHEET), identity)
     progress(Step("checking every file", 0, None))
     _check_files(finished)
@@ -251,6 +253,13 @@ def _read_figures(path: Path) -> dict[str, Any]:
 def _as_trained(pack: Pack, done: dict[str, Any]) -> Pack:
     """The pack with those frames put aside that the training put aside: it may have been asked for others."""
     return replace(pack, held_out=(done["held_out"]["first"], done["held_out"]["stop"]))
+
+
+def _measured(pack: Pack, done: dict[str, Any]) -> Frames:
+    """[n] the frames that the training was scored on; one of an older version was on all that were put aside."""
+    first = int(done["held_out"].get("measured_from", 0))
+    frames: Frames = pack.held_frames()
+    return frames[frames >= first]
 
 
 def _with_generator(avatar: Avatar, weights: Path, done: dict[str, Any], progress: Show) -> Avatar:

@@ -29,6 +29,7 @@ from lipwright.quality import (
 )
 from lipwright.render import Networks, Renderer
 from lipwright.render.template import Walk
+from lipwright.training.data import Frames
 from lipwright.training.held_out import HeldOut, draw_by
 from lipwright.training.pack import Pack
 from lipwright.trial import built_in_sound, pictures
@@ -43,6 +44,7 @@ def measure(
     avatar: Avatar,
     networks: Networks,
     pack: Pack,
+    frames: Frames,
     plain: Path | None = None,
     progress: Callable[[Step], None] = lambda _: None,
 ) -> dict[str, Figures]:
@@ -51,7 +53,8 @@ def measure(
     Args:
         avatar: with a generator and landmarks.
         networks: its two networks.
-        pack: what it was trained on; only its held-out frames are looked at.
+        pack: what it was trained on.
+        frames: [n] held-out frames of it: those that are looked at.
         plain: weights of a generator trained plainly on as many pictures; None: there is none to compare with.
         progress: called now and then.
 
@@ -61,8 +64,8 @@ def measure(
         well the lips can be read; ``other sound``: the built-in sentences over two stretches
         of the template; ``silence``.
     """
-    held = HeldOut(pack)
-    frames = [int(k) for k in held.frames]
+    held = HeldOut(pack, frames)
+    asked = frames.tolist()
     drawn = _drawn(networks, held, progress)
     mean = mean_picture(pack.rois[k] for k in pack.training_frames())
     cases = {
@@ -77,8 +80,8 @@ def measure(
     found = {}
     for number, (name, rois) in enumerate(cases.items()):
         progress(Step("measuring", number, len(cases)))
-        found[name] = held.score(rois).figures() | _lips(avatar, frames, rois)
-    found["own sound"] |= _seams(avatar, frames, drawn, progress)
+        found[name] = held.score(rois).figures() | _lips(avatar, asked, rois)
+    found["own sound"] |= _seams(avatar, asked, drawn, progress)
     found["other sound"] = _foreign(avatar, networks, progress)
     found["silence"] = _silence(avatar, networks)
     return found

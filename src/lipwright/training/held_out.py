@@ -42,6 +42,8 @@ _FOLDS = 5
 _EDGES, _FOLLOWS = 8.0, 2.0
 #: Side of the grey mouth pictures it reads.
 _READ_SIZE = 24
+#: Fewest frames that tell how good finished weights are where those that chose them are left out: four seconds.
+_FEWEST_UNCHOSEN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,10 @@ def _left_out_error(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], stre
 class HeldOut:
     """Questions with known answers from the held-out time of a pack."""
 
-    def __init__(self, pack: Pack, most: int | None = None) -> None:
-        """``most`` limits the frames to the first so many; None: all of them."""
+    def __init__(self, pack: Pack, frames: Frames | None = None) -> None:
+        """``frames`` [n] are those that are asked; None: all that are held out."""
         self.pack = pack
-        self.frames: Frames = pack.held_frames()[:most]
+        self.frames: Frames = pack.held_frames() if frames is None else frames
         """[n]"""
         references = References(pack, pack.training_frames())
         self.references = [int(references.candidates(int(k))[0]) for k in self.frames]
@@ -167,6 +169,16 @@ class HeldOut:
             "mean picture": self.score(np.broadcast_to(mean, self.truth.shape)),
             "truth": self.score(self.truth),
         }
+
+
+def unchosen(pack: Pack, checked: int) -> Frames:
+    """[n] held-out frames by which no weights are chosen where the first ``checked`` are: those a gap behind them.
+
+    All of them where few would be left: then the finished figures are the kinder side of honest.
+    """
+    frames = pack.held_frames()
+    later = frames[frames >= frames[:checked][-1] + 1 + pack.gap]
+    return later if len(later) >= _FEWEST_UNCHOSEN else frames
 
 
 def mouth_box(lips: FloatArray) -> Rect:

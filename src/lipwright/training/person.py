@@ -38,7 +38,7 @@ from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import Hearing, heard
-from lipwright.training.held_out import HeldOut, Score, draw
+from lipwright.training.held_out import HeldOut, Score, draw, unchosen
 from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_shown, plainly
 from lipwright.training.loop import Checks, Phase, Record, Student, Taught, Trainer, save_weights
 from lipwright.training.losses import PerceptualLoss
@@ -123,7 +123,7 @@ def train_person(
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
     teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
     trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers)
-    held = HeldOut(pack)
+    held = HeldOut(pack, unchosen(pack, plan.checked_frames))
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
     drawn = partial(draw, held=held, device=trainer.device, bf16=plan.bf16)
@@ -314,7 +314,7 @@ def _train_generator(
     trainer = Trainer(student, folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student.generator)
-    watched = HeldOut(pack, plan.checked_frames)
+    watched = HeldOut(pack, pack.held_frames()[: plan.checked_frames])
     hearing = Hearing(trainer, begins != "none", partial(heard, pack=pack, device=trainer.device))
     for phase in plan.phases:
         checks: Checks[Student] | None = None
@@ -375,7 +375,7 @@ def _train_plainly(
     Its best weights are kept by the same checks as ours, but none of them ends it: it must see as many pictures.
     """
     torch.manual_seed(plan.seed)
-    watched = HeldOut(pack, plan.checked_frames)
+    watched = HeldOut(pack, pack.held_frames()[: plan.checked_frames])
     trainer = Trainer(Generator(plan.width), folder, device, plan.checkpoint_seconds, clock, plan.bf16)
     if plan.compiled:
         compile_in_place(trainer.student)
@@ -436,8 +436,10 @@ def _figures(
         "held_out": {
             "first": pack.held_out[0],
             "stop": pack.held_out[1],
-            "frames": len(held.frames),
-            "checked": min(plan.checked_frames, len(held.frames)),
+            "frames": len(pack.held_frames()),
+            "checked": min(plan.checked_frames, len(pack.held_frames())),
+            "measured": len(held.frames),
+            "measured_from": int(held.frames[0]),
         },
         "references": held.references,
         "perceptual_loss": teachers.perceptual is not None,
