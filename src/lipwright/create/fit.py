@@ -102,7 +102,9 @@ def train_avatar(
         LipwrightError: the film is too short, there is no such device, or the exported network draws something else.
         MissingExtraError: torch or onnx is not installed.
     """
-    device = usable_device(device)
+    require_torch()
+    if trained is None:
+        device = usable_device(device)
     from lipwright.create.measure import measure
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
