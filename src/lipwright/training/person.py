@@ -58,6 +58,9 @@ PLAIN = "plain.pth"
 #: Largest part of weights that travel in parts.
 PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
+#: Held-out frames that a training itself is scored on, ten seconds: `create` measures on all of them, and says how far
+#: it has come.
+_SCORED = 250
 #: Plain training takes so many times as long as ours with as many pictures on a processor: it keeps its norms
 #: (DECISIONS.md, "When may a training do without its norms?").
 _PLAIN_TAKES = 1.7
@@ -123,7 +126,7 @@ def train_person(
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
     teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
     trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers)
-    held = HeldOut(pack, unchosen(pack, plan.checked_frames))
+    held = HeldOut(pack, unchosen(pack, plan.checked_frames)[:_SCORED])
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
     drawn = partial(draw, held=held, device=trainer.device, bf16=plan.bf16)
@@ -438,7 +441,7 @@ def _figures(
             "stop": pack.held_out[1],
             "frames": len(pack.held_frames()),
             "checked": min(plan.checked_frames, len(pack.held_frames())),
-            "measured": len(held.frames),
+            "measured": len(unchosen(pack, plan.checked_frames)),
             "measured_from": int(held.frames[0]),
         },
         "references": held.references,
