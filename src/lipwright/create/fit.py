@@ -181,21 +181,16 @@ def require_torch() -> None:
 
 
 def usable_device(name: str) -> str:
-    """``cpu`` or ``cuda``, if torch has it; for ``auto`` the graphics card if torch can use one, else the processor.
+    """As `training.person.device_for`, asked before anything that takes long.
 
     Raises:
         LipwrightError: torch has no such device.
         MissingExtraError: torch or onnx is not installed.
     """
     require_torch()
-    import torch
+    from lipwright.training.person import device_for
 
-    from lipwright.training.person import check_device
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    check_device(name)
-    return name
+    return device_for(name)
 
 
 def open_pack(

@@ -101,7 +101,7 @@ def train_person(
         folder: checkpoints and what comes of it: ``generator.pth``, ``training.json``, ``sheet.jpg``, and with
             ``baselines`` ``plain.pth``.
         minutes: time to be taken; steps are planned to fit, measured on this machine.
-        device: ``cpu`` or ``cuda``.
+        device: as for `device_for`.
         width: of the generator; None: the base's where that is a whole generator, else full.
         plan: what to do instead of planning for ``minutes``; a plan in the folder goes before.
         baselines: also train with plain L1 on as many pictures, which takes longer than the rest (`with_plain`).
@@ -115,7 +115,7 @@ def train_person(
         LipwrightError: too little to learn from, or no such device.
     """
     check_enough(pack)
-    check_device(device)
+    device = device_for(device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     sampler = Sampler(pack, pack.training_frames(), seed=1)
@@ -167,10 +167,17 @@ def check_enough(pack: Pack) -> None:
         )
 
 
-def check_device(device: str) -> None:
-    """Raise LipwrightError where torch has no such device."""
-    if device != "cpu" and not torch.cuda.is_available():
-        raise LipwrightError(f"torch finds no {device} device: use --device cpu, or install a CUDA build of torch")
+def device_for(name: str) -> str:
+    """``cpu`` or ``cuda``, if torch has it; for ``auto`` the graphics card if torch can use one, else the processor.
+
+    Raises:
+        LipwrightError: torch has no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not torch.cuda.is_available():
+        raise LipwrightError(f"torch finds no {name} device: use --device cpu, or install a CUDA build of torch")
+    return name
 
 
 def _settled(
