@@ -24,6 +24,7 @@ import tools.load
 from lipwright import __version__
 from lipwright.avatar import Avatar, builtin_avatar
 from lipwright.contract import FPS
+from lipwright.durable import write_text
 from lipwright.runtimes.base import cpu_name
 from tools.load import faults
 from tools.load.client import Place, RefusedError, crowd, speech, watched
@@ -170,13 +171,7 @@ def measure(todo: Mapping[str, Callable[[], Any]], results: dict[str, Any], file
             results[name] = {"error": str(error)}
         log.info("%s: %.0f s", name, time.monotonic() - began)
         if file is not None:
-            _save(results, file)
-
-
-def _save(results: Mapping[str, Any], file: Path) -> None:
-    beside = file.with_name(f".{file.name}.part")
-    beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    beside.replace(file)
+            write_text(file, json.dumps(results, indent=1))
 
 
 def options() -> argparse.Namespace:

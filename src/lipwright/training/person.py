@@ -58,8 +58,7 @@ PLAIN = "plain.pth"
 #: Largest part of weights that travel in parts.
 PART_BYTES = 16 * 2**20
 _SHEET_MOMENTS, _SHEET_SIDE = 8, 200
-#: Held-out frames that a training itself is scored on, ten seconds: `create` measures on all of them, and says how far
-#: it has come.
+#: Held-out frames that a training itself is scored on, ten seconds; `create` measures on all of them, with progress.
 _SCORED = 250
 #: Plain training takes so many times as long as ours with as many pictures on a processor: it keeps its norms
 #: (DECISIONS.md, "When may a training do without its norms?").
@@ -298,8 +297,9 @@ def _drawn_accuracy(
 ) -> float | None:
     """What the expert thinks of the drawn held-out lips."""
     first, last = pack.held_out
-    shown = mouths(pack.rois[k] for k in range(first, last))
-    shown[held.frames - first] = mouths(pictures)
+    drawn = mouths(pictures)
+    shown = np.zeros((last - first, *drawn.shape[1:]), np.uint8)  # of other frames no clip is asked
+    shown[held.frames - first] = drawn
     starts = pack.clips(held.frames, EXPERT_FRAMES) - first
     return _number(accuracy(expert, shown, pack.features[0, first:last], starts, device))
 
