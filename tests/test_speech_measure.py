@@ -14,7 +14,7 @@ import torch
 import lipwright
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
-from lipwright.contract import FEATURE_DIM, FloatArray
+from lipwright.contract import FEATURE_DIM, FloatArray, frame_count
 from lipwright.runtimes import open_runtime
 from tools.speech import lip_gap, measure
 from tools.speech.articulation import TRACKS, Measures
@@ -175,6 +175,18 @@ def test_alignment_finds_the_words_of_a_voice(dev_data: Path) -> None:
     level = np.sqrt(np.mean(samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2, axis=1))
     heard = slice(round(spoken[0].start * 100), round(spoken[-1].end * 100))
     assert level[heard].mean() > 4 * np.delete(level, np.r_[heard]).mean()
+
+
+def test_a_recogniser_that_is_told_no_words_hears_much_of_what_the_aligner_was_told(dev_data: Path) -> None:
+    pytest.importorskip("pocketsphinx")
+    samples = hear(dev_data / "speech" / "vctk_p234_005.wav")
+    words = next(t for t in (dev_data / "speech" / "transcripts.tsv").read_text().splitlines() if "p234_005" in t)
+    truth = measure.joined(
+        measure.truth_of(measure.Aligner().align(samples, words.split("\t")[2]), frame_count(len(samples)))
+    )
+    heard = measure.Recogniser().hear(samples)
+    assert heard.shape == truth.shape
+    assert 0.5 < (heard == truth).mean() < 0.9  # 0.61: it is a recogniser, and does not know the words
 
 
 def test_features_changed_by_their_own_spread_changed_by_one() -> None:

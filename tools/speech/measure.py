@@ -301,8 +301,7 @@ class Aligner:
         Raises:
             TranscriptError: a word is unknown, or the text does not fit the sound.
         """
-        peak = float(np.abs(samples).max(initial=1e-6))
-        pcm = np.round(samples / peak * 16000).astype(np.int16).tobytes()
+        pcm = _pcm(samples)
         self._decoder.set_align_text(" ".join(words_of(text, self._known)))
         try:
             self._pass(pcm)
@@ -316,6 +315,36 @@ class Aligner:
         self._decoder.start_utt()
         self._decoder.process_raw(pcm, full_utt=True)
         self._decoder.end_utt()
+
+
+class Recogniser:
+    """The aligner's own model, told no words: a free run of phones, one after the other as English likes them.
+
+    It was taught on people, by many hours of them, and the truth is by the same model: what it hears is a mark for
+    encoders that have only heard machines.
+    """
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder, get_model_path
+
+        # Beams and weight as CMUSphinx advises for runs of phones (cmusphinx.github.io/wiki/phonemerecognition).
+        phones = get_model_path("en-us/en-us-phone.lm.bin")
+        beams = {"lw": 2.0, "beam": 1e-20, "pbeam": 1e-20}
+        self._decoder = Decoder(lm=None, dict=None, allphone=phones, cmn="batch", loglevel="FATAL", **beams)
+
+    def hear(self, samples: FloatArray) -> IntArray:
+        """[frames] classes, `joined`, of 16 kHz mono samples."""
+        self._decoder.start_utt()
+        self._decoder.process_raw(_pcm(samples), full_utt=True)
+        self._decoder.end_utt()
+        phones = [_phone(s.word, s.start_frame, s.end_frame - s.start_frame + 1) for s in self._decoder.seg()]
+        return joined(truth_of(phones, frame_count(len(samples))))
+
+
+def _pcm(samples: FloatArray) -> bytes:
+    """16 bits of samples at half of full scale, as pocketsphinx reads them."""
+    peak = float(np.abs(samples).max(initial=1e-6))
+    return np.round(samples / peak * 16000).astype(np.int16).tobytes()
 
 
 def _phone(name: str, start: int, duration: int) -> Phone:
@@ -583,6 +612,13 @@ def people_scores(
     return [*scores, Score.of(f"the same, were the answer always {CLASSES[always]}", np.concatenate(chance))]
 
 
+def recogniser_score(people: Sequence[Recording]) -> Score:
+    """What a recogniser taught on people hears of them when it is not told the words."""
+    recogniser = Recogniser()
+    heard = [(recogniser.hear(person.samples), person.truth) for person in people if person.truth is not None]
+    return Score.of("the aligner's model, not told the words", np.concatenate([tally(*pair) for pair in heard]))
+
+
 def machine_measures(ear: AnyEar, pack: SpeechPack | None, most: int) -> list[Score]:
     """Every split of the pack that training never heard."""
     if ear.heads is None or pack is None:
@@ -603,6 +639,8 @@ def measure(ear: AnyEar, pack: SpeechPack | None, most: int, data: Path, corpus:
     log.info("real recordings")
     people = list(recordings(data / "speech", aligner))
     own, bad, streaming = people_measures(ear, data / "speech", people)
+    if aligner is not None:
+        own.append(recogniser_score(people))
     films = {name: film_figures(ear, data / "video" / name) for name in FILMS}
     return Report(scores + own, bad, films, streaming)
 
