@@ -113,6 +113,10 @@ def pack_of(classes: np.ndarray, utterance: np.ndarray) -> SpeechPack:
         splits=["train", "heldout_voice"],
         names=list(CLASSES),
         utterance=utterance,
+        state=np.zeros(mel.shape[1], np.int16),
+        voice=np.zeros(int(utterance.max()) + 1, np.int16),
+        shift=np.zeros((1, 1, 80), np.float16),
+        scatter=np.zeros((1, 13, 80), np.float16),
     )
 
 

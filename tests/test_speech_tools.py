@@ -7,10 +7,11 @@ install.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ from lipwright.training import disguise
 from lipwright.training.sounds import coloured_noise
 from tools.speech import articulation, festival, pack_speech, phones, sounds, voices
 from tools.speech import make_corpus as make_corpus_module
+from tools.speech import texts as speech_texts
 from tools.speech.corpus import Utterance, load, load_shard, make_utterance, save_shard
 from tools.speech.make_corpus import make_corpus, make_one
 from tools.speech.phones import CLASSES, Phone, Shape
-from tools.speech.texts import compose, held_out, normalised, texts
+from tools.speech.texts import compose, dictionary, held_out, normalised, texts
 from tools.speech.voices import EspeakVoice, FliteVoice, SpeechEngineError, Spoken
 
 RATE = 16_000
@@ -216,6 +218,19 @@ def test_held_out_and_forbidden_sentences_are_in_no_training_text() -> None:
     assert not read & {normalised(s) for sentences in kept.sentences.values() for s in sentences}
 
 
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """A dictionary of our own, with what prose leaves out: names, short words and those with other letters."""
+    made = ["".join(letters) for letters in product("bdgkmp", "aeiou", "lmnrst", "aeiou")]
+    path = tmp_path / "words"
+    path.write_text("\n".join(["Adam", "ox", "Adam's", "café", *made]), encoding="utf-8")
+    monkeypatch.setattr(speech_texts, "DICTIONARY", path)
+    dictionary.cache_clear()
+    yield made
+    dictionary.cache_clear()
+
+
+@pytest.mark.usefixtures("words")
 def test_composed_texts_are_reproducible_and_named_by_their_split() -> None:
     kept = held_out()
     assert len(texts()) >= 25
@@ -227,6 +242,25 @@ def test_composed_texts_are_reproducible_and_named_by_their_split() -> None:
             is_held = text.text in kept.sentences.get(language, [])
             assert text.split == ("heldout_sentence" if is_held else "train")
             assert text.text.strip()
+
+
+def test_prose_has_the_words_of_the_dictionary_among_common_ones(words: list[str]) -> None:
+    rng = np.random.default_rng(1)
+    prose = [text.text for text in (compose(rng, "en") for _ in range(200)) if text.id == "en/prose"]
+    assert 120 < len(prose) < 170
+    common = set(texts()["en"].common)
+    read = [word for text in prose for word in re.findall("[a-z]+", text.lower())]
+    assert set(read) <= common | set(words)
+    assert 0.4 < np.mean([word in common for word in read]) < 0.5
+    assert len(set(read) - common) > 300
+    assert all(text.endswith(".") and not text.endswith(",.") and text[0].isupper() for text in prose)
+
+
+@pytest.mark.usefixtures("words")
+def test_without_a_dictionary_one_is_told_how_to_get_it() -> None:
+    speech_texts.DICTIONARY.unlink()
+    with pytest.raises(LipwrightError, match="apt install wamerican"):
+        dictionary()
 
 
 def test_language_outranks_voice_and_voice_outranks_sentence() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,11 +11,26 @@ import numpy as np
 import pytest
 import torch
 
+import lipwright
 from lipwright.contract import FEATURE_DIM, MEL_WINDOW, N_MELS
+from lipwright.errors import LipwrightError
+from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.runtimes import open_runtime
 from lipwright.training.speech import Speech
 from tools.speech import pack_speech, train_encoder
-from tools.speech.train_encoder import VOCAL_TRACTS, Course, Ear, SpeechPack, roughen, tract_matrices, warp_bands
+from tools.speech.teacher import heir, load_teacher, unlikeness
+from tools.speech.train_encoder import (
+    VOCAL_TRACTS,
+    Course,
+    Ear,
+    SpeechPack,
+    as_people,
+    roughen,
+    tract_matrices,
+    warp_bands,
+)
 
+SHIPPED = Path(lipwright.__file__).parent / "data" / "presenter.avatar" / "audio_encoder.onnx"
 NAMES = ["sil", "pbm", "aa"]
 MIDDLE = len(VOCAL_TRACTS) // 2
 
@@ -38,6 +54,10 @@ def made_up(path: Path) -> Path:
         splits=np.array(["train", "heldout_voice"]),
         names=np.array(NAMES),
         utterance=np.repeat([0, 1, 2], 50),
+        state=np.repeat([0, 1, 2], 50 * MEL_WINDOW).astype(np.int16),
+        voice=np.array([0, 1, 0], np.int16),
+        shift=np.array([[0, 1, 0], [0.5, -0.5, 0]], np.float16)[:, :, None].repeat(N_MELS, 2),
+        scatter=np.full((3, 13, N_MELS), 0.05, np.float16),
     )
     return path
 
@@ -76,6 +96,46 @@ def test_roughened_slices_stay_in_range_and_are_reproducible() -> None:
     assert changed.min() > 0.05
 
 
+# --- people -----------------------------------------------------------------------------------------------------------
+def moved(pack: SpeechPack, frames: list[int], seed: int = 0) -> torch.Tensor:
+    """What is added to [frames, 1, 80, 16] slices in the middle of mel's range."""
+    zeros = torch.zeros(len(frames), 1, N_MELS, MEL_WINDOW)
+    return as_people(pack, np.array(frames), zeros, torch.Generator().manual_seed(seed))
+
+
+def test_slices_move_towards_where_people_have_them_and_scatter(pack_file: Path) -> None:
+    still = dataclasses.replace(SpeechPack.load(pack_file), scatter=np.zeros((3, 13, N_MELS), np.float16))
+    # Frame 20 is of voice 0 and state 0, 70 of voice 1 and state 1, 120 of the state that nobody knows.
+    nothing, less, unknown = (moved(still, [frame] * 400)[:, 0, 40, 8] for frame in (20, 70, 120))
+    assert not nothing.any() and not unknown.any()
+    assert less.max() <= 0 and -0.5 <= less.min() < -0.45
+    assert (less == 0).float().mean() == pytest.approx(1 - train_encoder.PEOPLE_SHARE, abs=0.06)
+    pack = SpeechPack.load(pack_file)
+    scattered = moved(pack, [120] * 400)
+    assert scattered[:, 0, 40, 8].mean().abs() < 0.02
+    # 13 numbers of 0.05, times 0 to 1: variance 13 * 0.05^2 / 3 of four slices in five.
+    assert scattered[:, 0, 40, 8].std() == pytest.approx(float(np.sqrt(0.8 * 13 * 0.05**2 / 3)), rel=0.15)
+    assert torch.equal(moved(pack, [20, 70], 4), moved(pack, [20, 70], 4))
+    assert not torch.equal(moved(pack, [20, 70], 4), moved(pack, [20, 70], 5))
+
+
+def test_where_one_phone_becomes_the_next_the_move_is_smooth(pack_file: Path) -> None:
+    pack = SpeechPack.load(pack_file)
+    step = dataclasses.replace(
+        pack, state=(np.arange(len(pack.state)) % MEL_WINDOW >= 8).astype(np.int16), scatter=pack.scatter * 0
+    )
+    curve = moved(step, [20] * 50)[:, 0, 40].abs().amax(0)
+    assert curve[5] == 0 and curve[10] > 0.9
+    assert torch.diff(curve).max() < 0.3
+
+
+def test_a_pack_of_an_older_version_is_refused(pack_file: Path, tmp_path: Path) -> None:
+    with np.load(pack_file) as data:
+        np.savez(tmp_path / "old.npz", **{name: data[name] for name in data if name not in ("scatter", "shift")})
+    with pytest.raises(LipwrightError, match="packed by an older version: pack the corpus again"):
+        SpeechPack.load(tmp_path / "old.npz")
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 def loss_of(ear: Ear, pack: SpeechPack) -> float:
     frames = train_encoder.training_frames(pack)
@@ -100,15 +160,61 @@ def test_twenty_steps_lower_the_loss(pack_file: Path, tmp_path: Path) -> None:
     assert loss_of(ear, pack) < 0.8 * before
 
 
+# --- a teacher --------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def teacher() -> AudioEncoder:
+    return load_teacher(SHIPPED)
+
+
+def test_a_teacher_is_what_an_avatar_ships(teacher: AudioEncoder, tmp_path: Path) -> None:
+    mel = np.random.default_rng(0).uniform(-4, 4, (4, 1, N_MELS, MEL_WINDOW)).astype(np.float32)
+    said = teacher(torch.from_numpy(mel))
+    shipped = open_runtime(SHIPPED, "encoder", precision="f32").run(mel)
+    torch.testing.assert_close(said, torch.from_numpy(shipped), atol=1e-4, rtol=1e-4)
+    torch.save(teacher.state_dict(), tmp_path / "encoder.pth")
+    assert torch.equal(load_teacher(tmp_path / "encoder.pth")(torch.from_numpy(mel)), said)
+
+
+def test_an_heir_says_what_its_teacher_says_and_learns_with_norms_that_fit(teacher: AudioEncoder) -> None:
+    mel = roughen(torch.rand(64, 1, N_MELS, MEL_WINDOW) * 8 - 4, torch.Generator().manual_seed(0))
+    said, new = teacher(mel), heir(teacher, mel)
+    assert unlikeness(new(mel), said) < 1e-6
+    assert all(parameter.requires_grad for parameter in new.parameters())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert unlikeness(new.train()(mel), said) < 1e-3  # by the norms of the batch itself
+    torch.nn.init.zeros_(new.audio_encoder[0].conv_block[0].weight)
+    assert unlikeness(teacher(mel), said) == 0
+
+
+def test_unrelated_features_are_twice_their_variance_apart() -> None:
+    one, other = torch.randn(2, 2000, 8, generator=torch.Generator().manual_seed(0))
+    assert unlikeness(one, one) == 0
+    assert float(unlikeness(one, other)) == pytest.approx(2, abs=0.1)
+
+
+def test_who_has_a_teacher_learns_and_stays_understood(teacher: AudioEncoder, pack_file: Path, tmp_path: Path) -> None:
+    pack = SpeechPack.load(pack_file)
+    clean = pack.slices(np.arange(100), np.zeros(100, np.int64))
+    likeness = []
+    for name, master in (("heir", teacher), ("stranger", None)):
+        checkpoint = tmp_path / f"{name}.pth"
+        Course(pack, 30, "cpu", master).save(checkpoint)
+        ear, _ = train_encoder.train(pack, "cpu", checkpoint, master)
+        assert loss_of(ear, pack) < 0.8 * loss_of(Course(pack, 30, "cpu", master).average, pack)
+        with torch.no_grad():
+            likeness.append(float(unlikeness(ear.encoder(clean), teacher(clean))))
+    assert likeness[0] < 0.5 and likeness[0] < likeness[1] / 3
+
+
 class Killed(BaseException):
     """The process is gone."""
 
 
-@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize(("at", "taught"), [(0, False), (1, False), (3, False), (2, True)])
 def test_a_training_that_was_stopped_ends_with_the_same_bits(
-    at: int, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, taught: bool, teacher: AudioEncoder, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = SpeechPack.load(pack_file)
+    pack, master = SpeechPack.load(pack_file), teacher if taught else None
     kept = begun(pack, 5, tmp_path / "checkpoint.pth")
     monkeypatch.setattr(train_encoder, "CHECKPOINT_SECONDS", 0)
     learn = Course.learn
@@ -120,9 +226,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(Course, "learn", until)
-        train_encoder.train(pack, "cpu", kept)
-    ear, steps = train_encoder.train(pack, "cpu", kept)
-    undisturbed, _ = train_encoder.train(pack, "cpu", begun(pack, 5, tmp_path / "other.pth"))
+        train_encoder.train(pack, "cpu", kept, master)
+    ear, steps = train_encoder.train(pack, "cpu", kept, master)
+    undisturbed, _ = train_encoder.train(pack, "cpu", begun(pack, 5, tmp_path / "other.pth"), master)
     assert steps == 5
     states = ear.state_dict(), undisturbed.state_dict()
     assert [name for name, weights in states[0].items() if not torch.equal(weights, states[1][name])] == []

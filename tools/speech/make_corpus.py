@@ -29,16 +29,16 @@ from .voices import ESPEAK_VARIANTS, EspeakVoice, FliteVoice, Int16Array, Spoken
 log = logging.getLogger(__name__)
 
 #: Part of the recipe of a corpus: raise it when the same seed makes other sound.
-RECIPE = 3
+RECIPE = 4
 UTTERANCES_PER_SHARD = 64
 #: Share of utterances without speech.
-REST_SHARE = 0.05
-ENGLISH_SHARE = 0.5
+REST_SHARE = 0.04
+ENGLISH_SHARE = 0.75
 #: Share of the English utterances that flite reads.
-FLITE_SHARE = 0.55
+FLITE_SHARE = 0.72
 #: Share of the other utterances that festival reads where it has a voice of the language; espeak-ng reads the rest.
-FESTIVAL_SHARE = {"en": 0.3, "ca": 0.6, "cs": 0.75, "fi": 0.75, "hi": 0.6, "it": 0.6}
-FLITE_WEIGHTS = {"awb": 0.3, "rms": 0.3, "kal16": 0.22, "kal": 0.06, "slt": 0.12}
+FESTIVAL_SHARE = {"en": 0.5, "ca": 0.6, "cs": 0.75, "fi": 0.75, "hi": 0.6, "it": 0.6}
+FLITE_WEIGHTS = {"awb": 0.33, "rms": 0.33, "kal16": 0.24, "kal": 0.04, "slt": 0.06}
 #: Accents of espeak-ng for a language of the texts; the language itself where it is not listed.
 ACCENTS = {"en": ("en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland"), "es": ("es", "es-419")}
 PLAIN_VARIANT_SHARE = 0.1

@@ -29,6 +29,7 @@ from lipwright.training.disguise import disguise, mix
 from lipwright.training.sounds import coloured_noise
 from tools.speech.articulation import measures
 from tools.speech.corpus import Utterance, load_shard
+from tools.speech.people import read_people, scatter, shifts, states
 from tools.speech.phones import CLASSES
 from tools.speech.train_encoder import VOCAL_TRACTS, Int64Array, SpeechPack, tract_matrices
 
@@ -70,8 +71,11 @@ def utterance_pack(utterance: Utterance, others: Sequence[FloatArray], count: in
     frames = len(utterance.classes)
     seen = measures(utterance.tracks).stack()
     seed = int.from_bytes(utterance.id.encode(), "little")
+    mel = np.stack(list(versions(sound(utterance), others, frames, seed, count)))
     return {
-        "mel": np.stack(list(versions(sound(utterance), others, frames, seed, count))),
+        "mel": mel,
+        "state": states(utterance.voice, utterance.phones, mel.shape[1]),
+        "voice": np.array([utterance.voice]),
         "start": np.array([CENTRED.start(k) - CENTRED.start(0) for k in range(frames)]),
         "classes": np.where(utterance.rest, _REST, utterance.classes).astype(np.int8),
         "tracks": np.concatenate([utterance.tracks, seen], axis=1).astype(np.float16),
@@ -108,10 +112,18 @@ def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
             left = (time.monotonic() - began) / done * (len(shards) - done)
             log.info("%d of %d shards, %.0f s left", done, len(shards), left)
     columns = np.cumsum([0] + [p["mel"].shape[1] for p in packed])
+    mel, state = np.concatenate([p["mel"] for p in packed], axis=1), np.concatenate([p["state"] for p in packed])
+    owner = np.repeat(np.arange(len(packed)), np.diff(columns))
+    voice = np.unique([p["voice"][0] for p in packed], return_inverse=True)[1].astype(np.int16)
+    people = read_people()
     part = out.with_suffix(".part.npz")
     np.savez(
         part,
-        mel=np.concatenate([p["mel"] for p in packed], axis=1),
+        mel=mel,
+        state=state,
+        voice=voice,
+        shift=shifts(people, mel[0], state, owner, voice).astype(np.float16),
+        scatter=scatter(people).astype(np.float16),
         start=np.concatenate([p["start"] + at for p, at in zip(packed, columns, strict=False)]),
         utterance=np.concatenate([np.full(len(p["start"]), k, np.int64) for k, p in enumerate(packed)]),
         splits=np.array(SPLITS),

@@ -1,7 +1,7 @@
 """What the machines read: sentences, sentences from a small grammar, shuffled words, numbers and invented words.
 
-All of it is drawn from ``texts.json`` (sources: README.md of this folder). ``heldout.json`` lists what training never
-hears and was written before the first corpus.
+All of it is drawn from ``texts.json`` (sources: README.md of this folder), but for the English prose, whose words come
+from Debian's dictionary. ``heldout.json`` lists what training never hears and was written before the first corpus.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from lipwright.errors import LipwrightError
+
 _HERE = Path(__file__).parent
 #: Letters that join two vowels or words are cut off when a sentence is taken apart.
 _EDGE_MARKS = '.,;:!?¿¡«»()"、。，؟،'
 #: Scripts without spaces between words: their sentences are not shuffled.
 _UNSPACED = frozenset({"cmn", "ja"})
 _FINAL_MARKS = (".", ".", ".", "?", "!", "...")
+#: Debian's wamerican: SCOWL by Kevin Atkinson, free to use and distribute.
+DICTIONARY = Path("/usr/share/dict/american-english")
+#: Share of the English texts that is prose, and of its words that are common ones.
+_PROSE_SHARE, _COMMON_SHARE = 0.75, 0.45
 
 
 class HeldOut(BaseModel):
@@ -54,6 +60,7 @@ class LanguageTexts(BaseModel):
     verbs: list[str] = []
     objects: list[str] = []
     places: list[str] = []
+    common: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,32 @@ def _invented(rng: np.random.Generator, words: LanguageTexts) -> str:
     return _capital(separator.join(made)) + "."
 
 
+@lru_cache(maxsize=1)
+def dictionary() -> list[str]:
+    """English words of 3 to 12 plain letters.
+
+    Raises:
+        LipwrightError: no dictionary is installed.
+    """
+    try:
+        words = DICTIONARY.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise LipwrightError(f"{DICTIONARY} is not there: apt install wamerican") from error
+    return [word for word in words if re.fullmatch("[a-z]{3,12}", word)]
+
+
+def _prose(rng: np.random.Generator, words: LanguageTexts) -> str:
+    """Words of the dictionary among common ones: no sense, but the sounds of a whole language side by side."""
+
+    def word() -> str:
+        if rng.random() < _COMMON_SHARE:  # the first of them are the commonest
+            return words.common[int(rng.integers(len(words.common)) * rng.random())]
+        return _pick(rng, dictionary())
+
+    chosen = [word() + ("," if k > 2 and rng.random() < 0.1 else "") for k in range(int(rng.integers(5, 16)))]
+    return _capital(" ".join(chosen).strip(",")) + "."
+
+
 def _numbers(rng: np.random.Generator) -> str:
     kind = int(rng.integers(3))
     if kind == 0:
@@ -128,6 +161,8 @@ def compose(rng: np.random.Generator, language: str) -> Text:
     if held and rng.random() < 0.05:
         k = int(rng.integers(len(held)))
         return Text(f"{language}/heldout/{k}", held[k], "heldout_sentence")
+    if words.common and rng.random() < _PROSE_SHARE:
+        return Text(f"{language}/prose", _prose(rng, words))
     draw = rng.random()
     if draw < 0.35:
         k = int(rng.integers(len(words.sentences)))

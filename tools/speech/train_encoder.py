@@ -30,9 +30,11 @@ from torch.nn import functional as F
 from lipwright.audio.mel import hz_to_mel, mel_to_hz
 from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WINDOW, N_MELS
 from lipwright.durable import take_name, write_text
+from lipwright.errors import LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.training.loop import follow, save_weights
 from tools.running import claim, digest_of, in_a_sentence
+from tools.speech.teacher import heir, load_teacher, unlikeness
 
 log = logging.getLogger("train_encoder")
 
@@ -40,18 +42,24 @@ Int64Array = npt.NDArray[np.int64]
 
 BATCH = 256
 PEAK_RATE = 2e-3
+#: What begins as its teacher's copy.
+HEIRS_RATE = 1e-3
 EMA_DECAY = 0.999
 WARM_UP = 100
 #: Rest is most of the sound and learnt at once: this share of the rest frames is enough.
 REST_SHARE = 0.4
 #: Rare classes count more: frequency to the power of minus this.
 BALANCE = 0.4
+#: Share of the slices that are moved as people would say them, and the mel columns over which phones blend then.
+PEOPLE_SHARE, PHONES_BLEND = 0.8, 5
 #: Seconds from one checkpoint to the next.
 CHECKPOINT_SECONDS = 60
 #: Written last: where it is, the training is finished.
 REPORT = "report.json"
 #: Steps that are taken to know how long one takes; the first half warms up.
 _TRIED = 12
+#: Batches by which an heir's batch norms settle.
+_SETTLED = 8
 #: What a checkpoint holds besides the number of steps.
 _KEPT = ("ear", "average", "optimizer")
 #: Frequencies are multiplied by one of these: children to giants.
@@ -77,11 +85,25 @@ class SpeechPack:
     """Mouth classes by index."""
     utterance: Int64Array
     """[T] which utterance a frame belongs to."""
+    state: npt.NDArray[np.int16]
+    """[columns] part of which phone (`tools.speech.people.states`)."""
+    voice: npt.NDArray[np.int16]
+    """[utterances] who speaks."""
+    shift: npt.NDArray[np.float16]
+    """[voices, states, 80] what brings a voice's mel to where people have it (`tools.speech.people.shifts`)."""
+    scatter: npt.NDArray[np.float16]
+    """[states, 13, 80] how people scatter round it (`tools.speech.people.scatter`)."""
 
     @classmethod
     def load(cls, path: Path) -> SpeechPack:
-        """Read what ``pack_speech.py`` wrote."""
+        """Read what ``pack_speech.py`` wrote.
+
+        Raises:
+            LipwrightError: an older version wrote it.
+        """
         with np.load(path) as data:
+            if "scatter" not in data:
+                raise LipwrightError(f"{path} was packed by an older version: pack the corpus again")
             return cls(
                 mel=data["mel"],
                 start=data["start"],
@@ -91,6 +113,10 @@ class SpeechPack:
                 splits=[str(s) for s in data["splits"]],
                 names=[str(s) for s in data["names"]],
                 utterance=data["utterance"],
+                state=data["state"],
+                voice=data["voice"],
+                shift=data["shift"],
+                scatter=data["scatter"],
             )
 
     def frames(self, split: str) -> Int64Array:
@@ -122,7 +148,10 @@ class Ear(nn.Module):
         self.heads = Heads(classes, tracks)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        feature = self.encoder(mel)
+        return self.read(self.encoder(mel))
+
+    def read(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes and tracks of features [B, 512]; in training a fifth of the features is left out."""
         dropped = F.dropout(feature, 0.2, self.training)
         return self.heads.classes(dropped), self.heads.tracks(dropped)
 
@@ -171,6 +200,24 @@ def roughen(mel: Tensor, generator: torch.Generator) -> Tensor:
     return mel.masked_fill(hidden, -4).clamp(-4, 4)
 
 
+def as_people(pack: SpeechPack, frames: Int64Array, mel: Tensor, generator: torch.Generator) -> Tensor:
+    """Mel slices [B, 1, 80, 16] of ``frames`` as people might say the same: most of them, each as somebody else.
+
+    Every phone moves towards where people have it, and by the same 13 numbers in a slice away from there again.
+    """
+    b, columns = len(mel), pack.start[frames][:, None] + np.arange(MEL_WINDOW)
+    whether = torch.rand(b, 1, 1, generator=generator) < PEOPLE_SHARE
+    towards, away = whether * torch.rand(2, b, 1, 1, generator=generator)
+    speaker = torch.randn(b, pack.scatter.shape[1], generator=generator)
+    moved = towards * torch.from_numpy(pack.shift[pack.voice[pack.utterance[frames]]].astype(np.float32))
+    moved += away * torch.einsum("bk,skm->bsm", speaker, torch.from_numpy(pack.scatter.astype(np.float32)))
+    state = torch.from_numpy(pack.state[columns].astype(np.int64))
+    curves = moved.gather(1, state[:, :, None].expand(-1, -1, N_MELS)).transpose(1, 2)
+    # One phone becomes the next, here too.
+    smooth = F.avg_pool1d(F.pad(curves, (PHONES_BLEND // 2,) * 2, mode="replicate"), PHONES_BLEND, 1)
+    return (mel + smooth[:, None]).clamp(-4, 4)
+
+
 class Objective:
     """Class cross-entropy with balanced classes, and squared error of the standardised tracks."""
 
@@ -197,49 +244,83 @@ def training_frames(pack: SpeechPack) -> Int64Array:
     return np.asarray(frames[keep])
 
 
-def batch(pack: SpeechPack, frames: Int64Array, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What a step learns from: roughened mel, class, tracks. Depends on nothing but ``step``."""
+@dataclass(frozen=True)
+class Batch:
+    """What a step learns from."""
+
+    mel: Tensor
+    """[B, 1, 80, 16] as people in other rooms might say it."""
+    clean: Tensor
+    """[B, 1, 80, 16] the same in a quiet room, as the machine said it."""
+    classes: Tensor
+    """[B] mouth classes."""
+    tracks: Tensor
+    """[B, K]."""
+
+
+def batch(pack: SpeechPack, frames: Int64Array, step: int) -> Batch:
+    """What a step learns from; depends on nothing but ``step``."""
     rng = np.random.default_rng([1, step])
     chosen = rng.choice(frames, BATCH)
     version = rng.integers(len(pack.mel), size=BATCH)
-    mel = roughen(pack.slices(chosen, version), torch.Generator().manual_seed(int(rng.integers(2**31))))
-    tracks = torch.from_numpy(pack.tracks[chosen].astype(np.float32))
-    return mel, torch.from_numpy(pack.classes[chosen].astype(np.int64)), tracks
+    drawn = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    return Batch(
+        mel=roughen(as_people(pack, chosen, pack.slices(chosen, version), drawn), drawn),
+        clean=pack.slices(chosen, np.zeros_like(version)),
+        classes=torch.from_numpy(pack.classes[chosen].astype(np.int64)),
+        tracks=torch.from_numpy(pack.tracks[chosen].astype(np.float32)),
+    )
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine over the ``steps``, to a hundredth."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    """Share of the peak rate: warm-up, then a cosine over the ``steps``, to a hundredth."""
+    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 class Course:
     """A training on its way: all that it goes on from when it was stopped."""
 
-    def __init__(self, pack: SpeechPack, steps: int, device: str) -> None:
+    def __init__(self, pack: SpeechPack, steps: int, device: str, teacher: AudioEncoder | None = None) -> None:
         torch.manual_seed(0)
         self.step, self.steps, self.device = 0, steps, device
+        self._pack, self._frames = pack, training_frames(pack)
         fresh = Ear(len(pack.names), pack.tracks.shape[1])
+        if teacher is not None:
+            fresh.encoder = heir(teacher, torch.cat([batch(pack, self._frames, k).mel for k in range(_SETTLED)]))
         self.ear = fresh.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.ear).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.ear.parameters(), PEAK_RATE, weight_decay=0.02)
-        self._pack, self._frames = pack, training_frames(pack)
+        self._teacher = teacher and teacher.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._rate = PEAK_RATE if teacher is None else HEIRS_RATE
+        self.optimizer = torch.optim.AdamW(self.ear.parameters(), self._rate, weight_decay=0.02)
         self._objective = Objective(pack, self._frames)
 
     def learn(self) -> float:
         """One step; returns its loss."""
-        mel, classes, tracks = batch(self._pack, self._frames, self.step)
+        given = batch(self._pack, self._frames, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps)
+            group["lr"] = self._rate * learning_rate(self.step, self.steps)
         torch.manual_seed(self.step)  # dropout must not depend on how often the training was stopped
         with torch.autocast(self.device, torch.bfloat16):
-            said = self.ear(mel.to(self.device, memory_format=torch.channels_last))
-        loss = self._objective(said, classes.to(self.device), tracks.to(self.device))
+            feature = self.ear.encoder(self._at_hand(given.mel))
+            said = self.ear.read(feature)
+        loss = self._objective(said, given.classes.to(self.device), given.tracks.to(self.device))
+        if self._teacher is not None:
+            loss = loss + unlikeness(feature.float(), self._taught(self._teacher, given.clean))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         follow(self.average, self.ear, min(EMA_DECAY, (self.step + 1) / (self.step + 10)))
         self.step += 1
         return loss.item()
+
+    def _at_hand(self, mel: Tensor) -> Tensor:
+        return mel.to(self.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _taught(self, teacher: AudioEncoder, clean: Tensor) -> Tensor:
+        with torch.autocast(self.device, torch.bfloat16):
+            features: Tensor = teacher(self._at_hand(clean))
+        return features.float()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; it appears when it is whole."""
@@ -255,13 +336,13 @@ class Course:
             getattr(self, name).load_state_dict(kept[name])
 
 
-def train(pack: SpeechPack, device: str, checkpoint: Path) -> tuple[Ear, int]:
+def train(pack: SpeechPack, device: str, checkpoint: Path, teacher: AudioEncoder | None = None) -> tuple[Ear, int]:
     """Take the steps that remain of the training whose ``checkpoint`` is there.
 
     Returns:
         The averaged network, and the number of all steps.
     """
-    course = Course(pack, 0, device)
+    course = Course(pack, 0, device, teacher)
     course.go_on_from(checkpoint)
     first, began = course.step, time.monotonic()
     saved = began
@@ -277,9 +358,9 @@ def train(pack: SpeechPack, device: str, checkpoint: Path) -> tuple[Ear, int]:
     return course.average, course.steps
 
 
-def steps_in(minutes: float, pack: SpeechPack, device: str) -> int:
+def steps_in(minutes: float, pack: SpeechPack, device: str, teacher: AudioEncoder | None = None) -> int:
     """How many steps this machine takes in ``minutes``, by the median of a few that are thrown away."""
-    course, seconds = Course(pack, 1000, device), []
+    course, seconds = Course(pack, 1000, device, teacher), []
     for _ in range(_TRIED):
         began = time.monotonic()
         course.learn()
@@ -307,17 +388,19 @@ def score(ear: Ear, pack: SpeechPack, split: str, device: str, most: int = 20_00
 
 
 def _run(options: argparse.Namespace) -> None:
-    asked = {"pack": digest_of(options.pack), "device": options.device}
-    claim(options.out, asked | {"steps": options.steps, "minutes": options.minutes})
+    asked = {"pack": digest_of(options.pack), "device": options.device, "steps": options.steps}
+    taught_by = options.teacher and digest_of(options.teacher)
+    claim(options.out, asked | {"minutes": options.minutes, "teacher": taught_by})
     if (options.out / REPORT).exists():
         log.info("%s is finished", options.out)
         return
     pack, checkpoint = SpeechPack.load(options.pack), options.out / "checkpoint.pth"
+    teacher = options.teacher and load_teacher(options.teacher)
     if not checkpoint.exists():
         # How many steps fit into the time is asked once: the learning rate follows them.
-        steps = options.steps or steps_in(options.minutes, pack, options.device)
-        Course(pack, steps, options.device).save(checkpoint)
-    ear, steps = train(pack, options.device, checkpoint)
+        steps = options.steps or steps_in(options.minutes, pack, options.device, teacher)
+        Course(pack, steps, options.device, teacher).save(checkpoint)
+    ear, steps = train(pack, options.device, checkpoint, teacher)
     report: dict[str, object] = {"steps": steps, "batch": BATCH, "alignment": CENTRED.name}
     for split in pack.splits:
         report[split] = score(ear, pack, split, options.device)
@@ -336,6 +419,9 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="of 256 slices; the same number gives the same weights again")
     length.add_argument("--minutes", type=float, default=25, help="however many steps that is on this machine")
+    parser.add_argument(
+        "--teacher", type=Path, help="encoder (.pth, .onnx) to begin from and to stay like: its generators go on"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
