@@ -15,7 +15,8 @@ from tools.speech.people import CEPSTRA, PARTS, PHONES, STATES, UNKNOWN, People,
 from tools.speech.phones import Phone, Shape
 
 MODEL_FILES = ("mdef", "means", "variances", "sendump")
-HZ = mel_to_hz(np.linspace(*hz_to_mel(np.array([MEL_FMIN, MEL_FMAX])), N_MELS + 2)[1:-1])
+LOWEST, HIGHEST = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
+HZ = mel_to_hz(np.linspace(LOWEST, HIGHEST, N_MELS + 2)[1:-1])
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_cepstra_of_a_smooth_spectrum_draw_it_again() -> None:
         return 2 * np.cos(2 * np.pi * 2595 * np.log10(1 + hz / 700) / 2840)  # natural logarithm of power
 
     ends = 2595 * np.log10(1 + np.array([130, 6800]) / 700)
-    theirs = 700 * (10 ** (np.linspace(*ends, 27)[1:-1] / 2595) - 1)
+    theirs = 700 * (10 ** (np.linspace(ends[0], ends[1], 27)[1:-1] / 2595) - 1)
     order, at = np.arange(CEPSTRA)[:, None], np.arange(25)
     cosines = np.sqrt(np.where(order == 0, 1, 2) / 25) * np.cos(np.pi * order * (at + 0.5) / 25)
     lifted = (1 + 11 * np.sin(np.pi * np.arange(CEPSTRA) / 22)) * (cosines @ level(theirs))
@@ -114,7 +115,7 @@ def test_a_phone_has_three_parts_and_only_cmu_is_known() -> None:
 
 def machine(state: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """[columns, 80] mel of a voice that says each state the same way each time."""
-    return (offset[state] @ curves()).astype(np.float16)
+    return np.asarray(offset[state] @ curves(), dtype=np.float16)
 
 
 def test_a_voice_moves_to_where_people_have_its_phones_and_no_further(everybody: People) -> None:
