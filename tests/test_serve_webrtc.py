@@ -157,8 +157,10 @@ def test_one_offer_speaks_and_gets_the_avatar_back(server: str, engine: Engine) 
 def test_sound_leaves_with_its_picture_however_slow_the_encoder(engine: Engine) -> None:
     """Receivers line the streams up by when they were sent, which RTCP tells them."""
 
-    async def lateness() -> list[float]:
+    async def lateness() -> tuple[list[float], list[float]]:
+        """Seconds from each picture to its sound, and by how much the loop is late for one that only sleeps."""
         loop = asyncio.get_running_loop()
+        naps: list[float] = []
         seen: dict[int, float] = {}
         heard: dict[int, float] = {}
 
@@ -181,18 +183,27 @@ def test_sound_leaves_with_its_picture_however_slow_the_encoder(engine: Engine) 
                 assert packet.pts is not None
                 heard.setdefault(packet.pts // 1920, loop.time())
 
+        async def nap() -> None:
+            while True:
+                began = loop.time()
+                await asyncio.sleep(0.01)
+                naps.append(loop.time() - began - 0.01)
+
         with engine.open("tiny", SessionOptions("live", RATE), "test") as seat:
             outlet = Outlet(seat, lambda frame: None, sound=True, picture=True)
-            tasks = [asyncio.create_task(work()) for work in (play, see, hear)]
+            tasks = [asyncio.create_task(work()) for work in (play, see, hear, nap)]
             while len(seen.keys() & heard.keys()) < 25:
                 await asyncio.sleep(0.02)
             for task in tasks:
                 task.cancel()
-        return [heard[n] - seen[n] for n in sorted(seen.keys() & heard.keys())]
+        return [heard[n] - seen[n] for n in sorted(seen.keys() & heard.keys())], naps
 
-    late = asyncio.run(asyncio.wait_for(lateness(), PATIENCE))
-    assert min(late) >= 0
-    assert np.median(late) < 0.01
+    for _ in range(3):  # a machine that gives us a fraction of its time says nothing about us: it is asked again
+        late, naps = asyncio.run(asyncio.wait_for(lateness(), PATIENCE))
+        assert min(late) >= 0
+        if np.mean(naps) < 0.005:
+            break
+    assert np.median(late) < 0.01, f"{np.mean(naps)} s late for one that only sleeps"
 
 
 def test_whip_and_whep(server: str, engine: Engine) -> None:
