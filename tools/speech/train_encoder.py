@@ -272,7 +272,7 @@ def batch(pack: SpeechPack, frames: Int64Array, step: int) -> Batch:
     )
 
 
-def learning_rate(step: int, steps: int) -> float:
+def schedule(step: int, steps: int) -> float:
     """Share of the peak rate: warm-up, then a cosine over the ``steps``, to a hundredth."""
     return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
@@ -298,7 +298,7 @@ class Course:
         """One step; returns its loss."""
         given = batch(self._pack, self._frames, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate * learning_rate(self.step, self.steps)
+            group["lr"] = self._rate * schedule(self.step, self.steps)
         torch.manual_seed(self.step)  # dropout must not depend on how often the training was stopped
         with torch.autocast(self.device, torch.bfloat16):
             feature = self.ear.encoder(self._at_hand(given.mel))
