@@ -22,6 +22,7 @@ RUN_BY = {
     "lipwright.training": "test_docs_walks.py::test_the_page_of_create",
     "tools.seam": "test_docs_walks.py::test_the_page_of_create",
     "lipwright serve": "test_docs_walks.py::test_the_page_of_serving",
+    "tools.presenter.renew_ear": "test_presenter_ear.py::test_generators_stay_and_the_avatar_is_bound_to_a_new_ear",
     "tools.sheet": "test_docs_walks.py::test_the_sheet_of_the_demo",
     "grpc_tools.protoc": "test_serve_grpc.py::test_the_generated_code_is_that_of_the_proto",
 }

@@ -24,8 +24,9 @@ from lipwright.avatar.package import ENCODER_WEIGHTS, FEATURES, LANDMARKS, RECTS
 from lipwright.avatar.storage import Content
 from lipwright.export_avatar import export_avatar, export_fast
 from lipwright.runtimes.stored import Store
+from lipwright.runtimes.torch import load_audio_encoder
 from tools.presenter.film import Film
-from tools.presenter.pack import features, load_encoder
+from tools.presenter.pack import features
 
 log = logging.getLogger("build")
 
@@ -67,7 +68,7 @@ def build(film: Film, networks: Networks, out: Path, stretch: range, crf: int) -
             TEMPLATE: template,
             RECTS: film.rects()[rows],
             LANDMARKS: film.landmarks[rows],
-            FEATURES: features(load_encoder(networks.encoder), film.sound())[rows],
+            FEATURES: features(load_audio_encoder(networks.encoder), film.sound())[rows],
             WEIGHTS: networks.generator,
             ENCODER_WEIGHTS: networks.encoder,
         }

@@ -19,6 +19,7 @@ import torch
 from lipwright.audio.mel import mel_slices
 from lipwright.contract import FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.runtimes.torch import load_audio_encoder
 from lipwright.training.disguise import disguise
 from lipwright.training.pack import Pack
 from tools.presenter.film import LIPS, STILL, Film
@@ -44,13 +45,6 @@ def sound_versions(encoder: AudioEncoder, samples: FloatArray, count: int) -> np
     return np.stack([features(encoder, copy) for copy in copies]).astype(np.float16)
 
 
-def load_encoder(path: Path) -> AudioEncoder:
-    """Our audio encoder from its ``state_dict``."""
-    encoder = AudioEncoder().eval()
-    encoder.load_state_dict(torch.load(path, weights_only=True))
-    return encoder
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -68,7 +62,7 @@ def main() -> None:
         still=STILL,
         lips=LIPS,
         mouth=film.mouth,
-        features=sound_versions(load_encoder(options.encoder), film.sound(), options.versions),
+        features=sound_versions(load_audio_encoder(options.encoder), film.sound(), options.versions),
         held_out=(frames - frames // HELD_OUT, frames),
     ).save(options.out)
     log.info("%s: %d frames", options.out, frames)

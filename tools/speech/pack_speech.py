@@ -25,6 +25,7 @@ import torch
 from lipwright.audio.mel import MelColumns
 from lipwright.contract import CENTRED, FEATURE_DIM, FPS, MEL_WINDOW, FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.runtimes.torch import load_audio_encoder
 from lipwright.training.disguise import disguise, mix
 from lipwright.training.sounds import coloured_noise
 from tools.speech.articulation import measures
@@ -140,8 +141,7 @@ def pack_features(pack_path: Path, encoder_path: Path, out: Path, minutes: float
 
     Every version of the pack is written as it is, and once more with another vocal tract for every utterance.
     """
-    encoder = AudioEncoder().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    encoder.load_state_dict(torch.load(encoder_path, weights_only=True))
+    encoder = load_audio_encoder(encoder_path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pack = SpeechPack.load(pack_path)
     frames = pack.frames("train")[: round(minutes * 60 * FPS)]
     own = np.full(len(frames), len(VOCAL_TRACTS) // 2)
