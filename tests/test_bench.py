@@ -123,9 +123,9 @@ def test_both_ways_show_one_uncut_part_of_the_template(avatar: Avatar, tmp_path:
     cut = Avatar(avatar.path, avatar.manifest.changed(segments=parts, start_frame=3))
     path = [3, 4, 3, 2, 3, 4, 3, 2, 3, 4]
     networks, jpegs = Networks.open(cut, "onnxruntime"), unpack(cut, tmp_path)
-    with mock.patch.object(Painter, "still", autospec=True, side_effect=Painter.still) as still:
+    with mock.patch.object(Painter, "picture", autospec=True, side_effect=Painter.picture) as picture:
         stages(cut, networks, built_in_sound(), 10, tmp_path)
-    assert [call.args[1] for call in still.call_args_list][::2] == path
+    assert [call.args[1] for call in picture.call_args_list] == path
     with mock.patch.object(cv2, "imread", side_effect=cv2.imread) as imread:
         sequential(cut, built_in_sound(), networks.generator, 10, tmp_path, jpegs, lambda _: None)
     assert [int(Path(call.args[0]).stem) for call in imread.call_args_list] == path

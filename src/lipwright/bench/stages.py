@@ -43,8 +43,7 @@ class Clock:
 def stages(avatar: Avatar, networks: Networks, sound: Path, frames: int, folder: Path) -> dict[str, float]:
     """Mean milliseconds of every stage over at most ``frames`` frames; a film is written into ``folder``.
 
-    ``cut`` is what ``Painter.still`` takes when the frame is decoded already, ``decode`` what it took beyond that the
-    first time. All frames are encoded when all are made: an encoder works on in threads of its own.
+    All frames are encoded when all are made: an encoder works on in threads of its own.
     """
     clock, sizes = Clock(), avatar.manifest.sizes
     count = max(min(frames, KEPT_BYTES // (3 * sizes.width * sizes.height)), 1)
@@ -56,8 +55,7 @@ def stages(avatar: Avatar, networks: Networks, sound: Path, frames: int, folder:
         for moment, image in zip(moments, images, strict=True):
             with clock.stage("encode"):
                 film.write(image, moment.samples)
-    told = {name: clock.milliseconds(name) for name in STAGES}
-    return {**told, "decode": max(clock.milliseconds("still") - told["cut"], 0.0)}
+    return {name: clock.milliseconds(name) for name in STAGES}
 
 
 def _paint(avatar: Avatar, networks: Networks, moments: list[Moment], clock: Clock) -> list[Picture]:
@@ -67,10 +65,10 @@ def _paint(avatar: Avatar, networks: Networks, moments: list[Moment], clock: Clo
     with Painter(avatar, networks) as painter:
         for moment in moments:
             k = walk(moment.index)
-            with clock.stage("still"):
-                painter.still(k)
+            with clock.stage("decode"):
+                picture = painter.picture(k)
             with clock.stage("cut"):
-                still = painter.still(k)
+                still = painter.cut(k, picture)
             with clock.stage("draw"):
                 answer = painter.draw([still], moment.window[None])[0]
             with clock.stage("paste"):

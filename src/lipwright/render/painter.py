@@ -74,7 +74,18 @@ class Painter(Closing):
         Raises:
             MediaError: the frame cannot be decoded.
         """
-        picture = self._template.frame(k)
+        return self.cut(k, self.picture(k))
+
+    def picture(self, k: int) -> Picture:
+        """Template frame ``k`` as it was filmed.
+
+        Raises:
+            MediaError: the frame cannot be decoded.
+        """
+        return self._template.frame(k)
+
+    def cut(self, k: int, picture: Picture) -> Still:
+        """The crop of template frame ``k`` out of its picture; no mouth where there is none to redraw."""
         rect = self._avatar.rect(k)
         if not rect.usable:
             return Still(k, picture, None)
