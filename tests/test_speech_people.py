@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lipwright.audio.mel import hz_to_mel, mel_to_hz
-from lipwright.contract import MEL_FMAX, MEL_FMIN, N_MELS
+from lipwright.audio.mel import band_edges
+from lipwright.contract import N_MELS
 from lipwright.errors import LipwrightError
 from tools.speech import people
 from tools.speech.people import CEPSTRA, PARTS, PHONES, STATES, UNKNOWN, People, curves, read_people, scatter, shifts
 from tools.speech.phones import Phone, Shape
 
 MODEL_FILES = ("mdef", "means", "variances", "sendump")
-LOWEST, HIGHEST = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
-HZ = mel_to_hz(np.linspace(LOWEST, HIGHEST, N_MELS + 2)[1:-1])
+HZ = band_edges()[1:-1]
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lipwright.audio.mel import hz_to_mel, mel_to_hz
-from lipwright.contract import CENTRED, HOP_LENGTH, MEL_FMAX, MEL_FMIN, N_MELS, SAMPLE_RATE, FloatArray
+from lipwright.audio.mel import band_edges
+from lipwright.contract import CENTRED, HOP_LENGTH, SAMPLE_RATE, FloatArray
 from lipwright.errors import LipwrightError
 from tools.speech.phones import Phone
 
@@ -137,8 +137,7 @@ def states(voice: str, phones: Sequence[Phone], columns: int) -> Int16Array:
 
 def curves() -> DoubleArray:
     """[13, 80]: what one unit of each cepstral coefficient adds to our mel bands, in mel's units."""
-    lowest, highest = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
-    hz = mel_to_hz(np.linspace(lowest, highest, N_MELS + 2)[1:-1])
+    hz = band_edges()[1:-1]
     theirs = 2595 * np.log10(1 + np.array([_LOW_HZ, *hz, _HIGH_HZ]) / 700)
     place = (theirs[1:-1] - theirs[0]) / (theirs[-1] - theirs[0]) * (_FILTERS + 1) - 1
     place = np.clip(place, -0.5, _FILTERS - 0.5)

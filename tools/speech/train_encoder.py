@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lipwright.audio.mel import hz_to_mel, mel_to_hz
+from lipwright.audio.mel import band_edges, hz_to_mel
 from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WINDOW, N_MELS
 from lipwright.durable import take_name, write_text
 from lipwright.errors import LipwrightError
@@ -159,7 +159,7 @@ class Ear(nn.Module):
 def warp_bands(factor: Tensor) -> Tensor:
     """[B, 80, 80] matrices that move a mel spectrum as another vocal tract would: frequencies times ``factor`` [B]."""
     low, high = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
-    centres = torch.from_numpy(mel_to_hz(np.linspace(low, high, N_MELS + 2)[1:-1]))
+    centres = torch.from_numpy(band_edges()[1:-1])
     source = torch.from_numpy(hz_to_mel((centres[None] / factor[:, None].double()).numpy()))
     place = ((source - low) / (high - low) * (N_MELS + 1) - 1).clamp(0, N_MELS - 1)
     matrices: Tensor = (1 - (place.float()[:, :, None] - torch.arange(N_MELS)).abs()).clamp(0)

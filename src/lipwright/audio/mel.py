@@ -44,11 +44,16 @@ def mel_to_hz(mel: Float64Array) -> Float64Array:
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
 
 
+def band_edges() -> Float64Array:
+    """[82] Hz, 55..7600, at equal steps of Slaney's scale: mel band b rises from edge b to b + 1 and falls to b + 2."""
+    low, high = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
+    return mel_to_hz(np.linspace(low, high, N_MELS + 2))
+
+
 @cache
 def mel_filters() -> Float64Array:
     """[80, 401] triangular filters of equal area, 55..7600 Hz."""
-    low, high = hz_to_mel(np.array([MEL_FMIN, MEL_FMAX]))
-    edges = mel_to_hz(np.linspace(low, high, N_MELS + 2))
+    edges = band_edges()
     bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
     rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
