@@ -266,8 +266,8 @@ def test_the_page_states_the_tolerances_of_the_code() -> None:
 
 
 def test_beyond_a_tolerance_is_said() -> None:
-    assert measure.Robustness("telephone", 0.66).verdict == "beyond 0.65"
-    assert measure.Robustness("telephone", 0.65).verdict == "within 0.65"
+    assert measure.Robustness("telephone", 0.61).verdict == "beyond 0.60"
+    assert measure.Robustness("telephone", 0.60).verdict == "within 0.60"
     assert measure.Robustness("babble at 10 dB", 9.0).verdict == ""
 
 
