@@ -797,6 +797,8 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     assert plan.bf16 is True and plan.folded is True
     assert [phase.rate for phase in plan.phases] == pytest.approx([1.5e-3, 1e-3, 6e-4, 4.5e-4])
     assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
+    # Of four steps of 320 the last shows a clip of five and two others, and not four.
+    assert plan.costs == costs | {"expert": 0.05, "speak320": pytest.approx(2.0 * (4 + 4 + 4 + 7) / 16)}
     assert 1 <= plan.checks <= 8 and plan.checked_frames == 40
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan

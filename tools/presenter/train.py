@@ -91,9 +91,8 @@ def run(trainer: Trainer[Student], phases: list[Phase], sampler: Sampler, speech
     Norms are folded away before it speaks, as in everybody's training.
     """
     for phase in phases:
-        speaks = phase.name.startswith("speak")
-        slow = ear if has_ear and speaks else None
-        if speaks:
+        slow = ear if has_ear and phase.speaks else None
+        if phase.speaks:
             trainer.fold()
         loss = lesson(phase, sampler, speech, trainer.device)
         trainer.run(phase, loss, learner(phase), slow=slow)

@@ -98,6 +98,11 @@ class Phase:
         return replace(self, rate=self.rate * _GENTLE)
 
     @property
+    def speaks(self) -> bool:
+        """Whether sound becomes pictures in it."""
+        return self.name.startswith("speak")
+
+    @property
     def report_every(self) -> int:
         """Steps from one entry of the curve to the next: twenty in a short phase."""
         return min(_REPORT_STEPS, max(self.steps // 20, 1))

@@ -328,7 +328,7 @@ def _train_generator(
     hearing = Hearing(trainer, begins != "none", partial(heard, pack=pack, device=trainer.device))
     for phase in plan.phases:
         checks: Checks[Student] | None = None
-        if phase.name.startswith("speak"):
+        if phase.speaks:
             if plan.folded:
                 trainer.fold()
             checks = _checks(phase, plan, watched, lambda student: student.generator)

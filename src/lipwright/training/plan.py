@@ -21,7 +21,7 @@ from lipwright.runtimes.torch import has_bf16
 from lipwright.training.base import Start, begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
-from lipwright.training.lessons import Teachers, listening, speaking
+from lipwright.training.lessons import CLIP_EVERY, Teachers, listening, pictures_shown, speaking
 from lipwright.training.loop import LossOfStep, Phase, Taught, Trainer
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
@@ -60,7 +60,7 @@ class Plan:
     phases: tuple[Phase, ...]
     """draw (unless it begins from a whole generator), listen, speak160, speak320."""
     costs: dict[str, float]
-    """Seconds a step of each phase takes, measured on a few."""
+    """Seconds a step of each phase takes on average, by a few that were measured."""
     checks: int
     """How often each ``speak`` phase is scored on held-out time."""
     checked_frames: int
@@ -126,6 +126,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     costs["expert"] = _measured_expert(pack, expert, device)
     time_to_speak = minutes * 60 * sum(share for name, share in shares.items() if name.startswith("speak"))
     compiled = large and _compile(pack, sampler, phases[-1], width, device, costs, time_to_speak)
+    costs.update({phase.name: _with_clips(phase, costs[phase.name]) for phase in phases if phase.speaks})
     seconds = minutes * 60 - (time.monotonic() - began)
     if seconds < _FEWEST * sum(costs.values()):
         raise LipwrightError(
@@ -173,7 +174,12 @@ def undrawn(phases: Sequence[Phase]) -> tuple[Phase, ...]:
 
 def without_norms(phases: Sequence[Phase], from_whole: bool) -> tuple[Phase, ...]:
     """The phases, gentler where no norms catch a step: ``speak``, and all that begin from a generator."""
-    return tuple(phase.gentle() if from_whole or phase.name.startswith("speak") else phase for phase in phases)
+    return tuple(phase.gentle() if from_whole or phase.speaks else phase for phase in phases)
+
+
+def _with_clips(phase: Phase, cost: float) -> float:
+    """Seconds a step takes on average, if one without clips takes ``cost``: clips may need more pictures."""
+    return cost * pictures_shown(phase, CLIP_EVERY) / (CLIP_EVERY * phase.batch)
 
 
 def _fitted(phase: Phase, seconds: float, cost: float) -> Phase:
@@ -209,7 +215,7 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
     teachers = _teachers(device)
     for planned in phases:
         phase = replace(planned, steps=2)
-        if phase.name.startswith("speak"):
+        if phase.speaks:
             trainer.fold()
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
