@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.audio.decode import SoundReader
+from lipwright.avatar import builtin_sound
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
 from lipwright.face import FaceFinder
 
 ROOT = Path(__file__).parent.parent
-SPEECH = ROOT / "src" / "lipwright" / "data" / "demo.flac"
+SPEECH = builtin_sound()
 #: Side of the pictures, and the grey behind them.
 SIDE = 400
 GREY = 110

@@ -36,6 +36,8 @@ from lipwright.avatar import (
     Segment,
     Sizes,
     builtin_avatar,
+    builtin_sound,
+    find_avatar,
 )
 from lipwright.avatar.manifest import Record
 from lipwright.avatar.storage import MANIFEST, Content
@@ -148,6 +150,15 @@ def test_open_by_name_in_the_current_folder(folder: Path, monkeypatch: pytest.Mo
         Avatar.open("tiny2")
 
 
+def test_the_presenter_has_a_name_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_avatar("presenter") == builtin_avatar()
+    with pytest.raises(AvatarError, match=r"no avatar 'tony'; .*; built in: presenter$"):
+        find_avatar("tony")
+    shutil.copytree(folder, tmp_path / "presenter.avatar")
+    assert find_avatar("presenter") == Path("presenter.avatar"), "one's own comes first"
+
+
 def test_a_folder_that_is_no_avatar_points_to_import(tmp_path: Path) -> None:
     with pytest.raises(AvatarError, match=r"no avatar\.json.*lipwright import"):
         Avatar.open(tmp_path)
@@ -156,6 +167,7 @@ def test_a_folder_that_is_no_avatar_points_to_import(tmp_path: Path) -> None:
 def test_the_builtin_avatar_has_its_place() -> None:
     assert builtin_avatar().name == "presenter.avatar"
     assert builtin_avatar().parent.name == "data"
+    assert builtin_sound().is_file()
 
 
 def test_an_incomplete_package_opens_and_says_what_it_cannot_do(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from avatars import make_avatar
 from lipwright import bench as bench_room
 from lipwright import cli
 from lipwright.audio.decode import SoundReader
-from lipwright.avatar import Avatar, ModelRecord, Segment
+from lipwright.avatar import Avatar, ModelRecord, Segment, builtin_sound
 from lipwright.bench import Bench, Plan, bench, markdown, tables, walk, write_bench
 from lipwright.bench.baseline import sequential, unpack
 from lipwright.bench.chart import Bars, Lines, Series, draw
@@ -33,7 +33,7 @@ from lipwright.bench.schedule import Schedule, cost
 from lipwright.bench.stages import stages
 from lipwright.bench.walk import BATCH, tasks
 from lipwright.render import Networks, Painter
-from lipwright.trial import Look, Progress, Way, built_in_sound, stamp
+from lipwright.trial import Look, Progress, Way, stamp
 
 ONNX = Way("onnxruntime", "f32")
 
@@ -124,10 +124,10 @@ def test_both_ways_show_one_uncut_part_of_the_template(avatar: Avatar, tmp_path:
     path = [3, 4, 3, 2, 3, 4, 3, 2, 3, 4]
     networks, jpegs = Networks.open(cut, "onnxruntime"), unpack(cut, tmp_path)
     with mock.patch.object(Painter, "picture", autospec=True, side_effect=Painter.picture) as picture:
-        stages(cut, networks, built_in_sound(), 10, tmp_path)
+        stages(cut, networks, builtin_sound(), 10, tmp_path)
     assert [call.args[1] for call in picture.call_args_list] == path
     with mock.patch.object(cv2, "imread", side_effect=cv2.imread) as imread:
-        sequential(cut, built_in_sound(), networks.generator, 10, tmp_path, jpegs, lambda _: None)
+        sequential(cut, builtin_sound(), networks.generator, 10, tmp_path, jpegs, lambda _: None)
     assert [int(Path(call.args[0]).stem) for call in imread.call_args_list] == path
 
 
@@ -135,7 +135,7 @@ def test_both_ways_show_one_uncut_part_of_the_template(avatar: Avatar, tmp_path:
 
 
 def a_task(avatar: Avatar, **more: object) -> Task:
-    task = Task("inference", "it", str(avatar.path), str(built_in_sound()), "onnxruntime", "f32", frames=2)
+    task = Task("inference", "it", str(avatar.path), str(builtin_sound()), "onnxruntime", "f32", frames=2)
     return replace(task, **more)  # type: ignore[arg-type]
 
 
@@ -270,8 +270,8 @@ def test_torch_is_a_baseline_where_there_are_weights(avatar: Avatar, tmp_path: P
 
 
 def test_a_longer_sound_repeats_the_short_one(tmp_path: Path) -> None:
-    longer = lasting(built_in_sound(), 31.0, tmp_path / "long.wav")
-    with SoundReader(longer) as reader, SoundReader(built_in_sound()) as once:
+    longer = lasting(builtin_sound(), 31.0, tmp_path / "long.wav")
+    with SoundReader(longer) as reader, SoundReader(builtin_sound()) as once:
         samples, short = np.concatenate(list(reader)), np.concatenate(list(once))
     assert len(samples) == 31 * 16_000
     assert np.abs(samples[len(short) : 2 * len(short)] - short).max() < 1e-4

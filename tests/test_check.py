@@ -18,7 +18,19 @@ from onnx import helper
 
 from avatars import FACE, Port, make_avatar, save_graph, tiny_encoder, tiny_generator, write_film
 from lipwright import cli
-from lipwright.avatar import ENCODER, FEATURES, GENERATOR, RECTS, TEMPLATE, Avatar, Manifest, ModelRecord, Models, Sizes
+from lipwright.avatar import (
+    ENCODER,
+    FEATURES,
+    GENERATOR,
+    RECTS,
+    TEMPLATE,
+    Avatar,
+    Manifest,
+    ModelRecord,
+    Models,
+    Sizes,
+    builtin_sound,
+)
 from lipwright.check import Plan, Report, check, write_report
 from lipwright.check import fast as fast_room
 from lipwright.check.checklist import Subject, checklist
@@ -31,7 +43,7 @@ from lipwright.errors import AvatarError, LipwrightError
 from lipwright.face import FaceFinder, rect_from_mesh
 from lipwright.picture import Frame
 from lipwright.render import Networks
-from lipwright.trial import Question, Way, built_in_sound, generator_of, questions
+from lipwright.trial import Question, Way, generator_of, questions
 from talking import SIDE, at, face, openings, speech
 
 REFERENCE = Way("onnxruntime", "f32")
@@ -45,7 +57,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 
 @pytest.fixture(scope="module")
 def asked(avatar: Avatar) -> list[Question]:
-    return questions(avatar, built_in_sound(), FRAMES)
+    return questions(avatar, builtin_sound(), FRAMES)
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -135,7 +147,7 @@ def test_an_avatar_without_generator(tmp_path: Path, avatar: Avatar) -> None:
 def reference(avatar: Avatar, asked: list[Question]) -> Reference:
     runtime = REFERENCE.open(generator_of(avatar))
     outputs = np.concatenate([runtime.run(*question.inputs) for question in asked])
-    return Reference(avatar, asked, built_in_sound(), runtime, outputs)
+    return Reference(avatar, asked, builtin_sound(), runtime, outputs)
 
 
 def broken_by(reference: Reference, outputs: FloatArray, reduced: bool) -> set[str]:
@@ -220,9 +232,9 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 
 
 def test_the_lip_limit(speaker: Avatar) -> None:
-    asked = questions(speaker, built_in_sound(), 16)
+    asked = questions(speaker, builtin_sound(), 16)
     outputs = np.stack([question.image[:3] for question in asked])  # whoever repeats the frame moves lips as it does
-    reference = Reference(speaker, asked, built_in_sound(), REFERENCE.open(generator_of(speaker)), outputs)
+    reference = Reference(speaker, asked, builtin_sound(), REFERENCE.open(generator_of(speaker)), outputs)
     assert "lip gaps, r" not in broken_by(reference, outputs, reduced=True)
     assert "lip gaps, r" in broken_by(reference, np.roll(outputs, 4, axis=0), reduced=True)
     assert "lip gaps, r" in broken_by(reference, np.zeros_like(outputs), reduced=True)  # no face is no lips
@@ -255,7 +267,7 @@ def test_too_short_to_hold_frames_back(avatar: Avatar, tmp_path: Path) -> None:
 
 
 def broken_in_fast_path(avatar: Avatar, folder: Path) -> set[str]:
-    findings, comparisons = fast_path(avatar, built_in_sound(), range(4), REFERENCE, folder, lambda more: None)
+    findings, comparisons = fast_path(avatar, builtin_sound(), range(4), REFERENCE, folder, lambda more: None)
     assert len(comparisons) == 2
     return {finding.what.removeprefix("onnxruntime/f32, ") for finding in findings if finding.verdict == "broken"}
 
@@ -300,7 +312,7 @@ def test_a_render_that_fails_is_a_broken_line(avatar: Avatar, tmp_path: Path, mo
         raise LipwrightError("the film is damaged: copy it again")
 
     monkeypatch.setattr(Networks, "open", fail)
-    findings, _ = fast_path(avatar, built_in_sound(), range(4), REFERENCE, tmp_path, lambda more: None)
+    findings, _ = fast_path(avatar, builtin_sound(), range(4), REFERENCE, tmp_path, lambda more: None)
     assert [(f.verdict, f.seen) for f in findings] == [("broken", "the film is damaged: copy it again")]
 
 
@@ -427,7 +439,7 @@ def test_a_template_in_rgb_is_recognised(tmp_path: Path) -> None:
     right = make_avatar(tmp_path)
     with_blue = write_film(tmp_path / "blue.mp4", [image[..., ::-1].copy() for image in film_of(right)])
     wrong = right.save(tmp_path / "blue.avatar", contents={TEMPLATE: with_blue})
-    asked = questions(wrong, built_in_sound(), 3)
+    asked = questions(wrong, builtin_sound(), 3)
     broken = broken_items(wrong, asked, generator_of(wrong))
     assert "skin turned blue" in broken["colour order"]
     assert "red and blue look swapped" in broken["package"]
@@ -440,7 +452,7 @@ def film_of(avatar: Avatar) -> list[UInt8Array]:
 
 def test_a_changed_file_breaks_the_package(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path)
-    asked = questions(avatar, built_in_sound(), 3)
+    asked = questions(avatar, builtin_sound(), 3)
     features = np.load(avatar.path / FEATURES)
     np.save(avatar.path / FEATURES, np.ones_like(features))
     broken = broken_items(Avatar.open(avatar.path), asked, generator_of(avatar))
@@ -457,7 +469,7 @@ def test_mask_and_window_of_another_family(avatar: Avatar, asked: list[Question]
 
 def test_rects_that_jump_and_rects_that_are_missing(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path)
-    asked = questions(avatar, built_in_sound(), 3)
+    asked = questions(avatar, builtin_sound(), 3)
     rects = avatar.rects.copy()
     rects[6:, [0, 2]] += 40
     jumping = avatar.save(tmp_path / "jumping.avatar", contents={RECTS: rects})
@@ -467,7 +479,7 @@ def test_rects_that_jump_and_rects_that_are_missing(tmp_path: Path) -> None:
     none = avatar.save(tmp_path / "none.avatar", contents={RECTS: np.full_like(rects, -1)})
     assert "rects: usable" in broken_items(none, asked, generator_of(avatar))
     with pytest.raises(AvatarError, match="no frame from 0 on has a usable face"):
-        questions(none, built_in_sound(), 3)
+        questions(none, builtin_sound(), 3)
 
 
 def test_an_encoder_of_another_shape(avatar: Avatar, asked: list[Question], tmp_path: Path) -> None:

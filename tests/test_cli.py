@@ -24,14 +24,14 @@ from avatars import FACE, Parts, face_images, face_rects, make_avatar, small_fea
 from command import Command, Outcome
 from lipwright import avatar as avatar_room
 from lipwright import cli, export_avatar
-from lipwright.avatar import FAST_GENERATOR, WEIGHTS, Avatar, ModelRecord
+from lipwright.avatar import FAST_GENERATOR, WEIGHTS, Avatar, ModelRecord, builtin_sound
 from lipwright.errors import AvatarError
 
 COMMANDS = {
     *("demo", "render", "prepare", "train", "create", "serve", "import", "export"),
     *("info", "check", "vectors", "bench", "verify", "consent", "doctor"),
 }
-DEMO = Path(cli.__file__).parent.parent / "data" / "demo.flac"
+DEMO = builtin_sound()
 ON_ONNX = ("--runtime", "onnxruntime")
 
 

@@ -27,11 +27,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from avatars import Parts, face_images, make_avatar
 from command import Command, Outcome
 from lipwright import Renderer, __version__
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.credentials import SYNTHETIC, Claims, Identity, seal, signature_holds, verify
 from lipwright.credentials.identity import CERTIFICATE_NAME, KEY_NAME, make_local
 from lipwright.errors import CredentialsError, MediaError
-from lipwright.trial import built_in_sound
 from lipwright.video import PngWriter, Seal, VideoReader, VideoWriter
 from tools.signing_cost import AIM, measure, table
 
@@ -505,7 +504,7 @@ def test_render_says_how_to_get_c2pa(render: Command, tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_signing_costs_less_than_a_fiftieth_of_the_render(caplog: pytest.LogCaptureFixture) -> None:
     """The demo as a user runs it, against all that signing adds to it, each in a process of its own."""
-    pairs = measure(built_in_sound(), 1)
+    pairs = measure(builtin_sound(), 1)
     caplog.set_level(logging.INFO)
     logging.getLogger(__name__).info("%s", table(pairs))
     assert pairs[0].share < AIM

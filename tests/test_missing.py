@@ -17,7 +17,7 @@ import pytest
 from avatars import Parts, make_avatar
 from command import Command
 from lipwright import avatar as avatar_room
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.cli.serve import _NEEDED, _missing, _webrtc
 from live import costly_face, running, serving
 
@@ -76,8 +76,9 @@ def test_a_missing_library_is_one_line_and_nothing_was_begun(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     hide(module, monkeypatch)
-    demo = ROOT / "src" / "lipwright" / "data" / "demo.flac"
-    outcome = lipwright(*({"AVATAR": str(avatar.path), "DEMO": str(demo)}.get(word, word) for word in command))
+    outcome = lipwright(
+        *({"AVATAR": str(avatar.path), "DEMO": str(builtin_sound())}.get(word, word) for word in command)
+    )
     assert outcome.code == 1
     assert re.search(line, outcome.err) and outcome.err.count("\n") == 1, outcome.err
     assert {path.name for path in tmp_path.iterdir()} <= {"config"}

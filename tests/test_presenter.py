@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from lipwright.audio.decode import SoundReader
-from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 from lipwright.render import Networks
 from tools.presenter import lips
-
-DEMO = builtin_avatar().parent / "demo.flac"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def test_nobody_speaks_nothing_moves(twin: Avatar, networks: Networks, own: lips
 
 
 def test_one_sound_gives_the_same_lips_over_any_stretch(twin: Avatar, networks: Networks, own: lips.Gaps) -> None:
-    with SoundReader(DEMO) as reader:
+    with SoundReader(builtin_sound()) as reader:
         assert reader.rate == 16_000
         samples = np.concatenate(list(reader))[: 5 * 16_000]
     figures = lips.stretches(twin, networks, samples, own)

@@ -12,7 +12,7 @@ import pytest
 
 from avatars import make_avatar, tiny_encoder, tiny_generator
 from command import Command
-from lipwright.avatar import FAST_GENERATOR, GENERATOR, WEIGHTS, Avatar, builtin_avatar
+from lipwright.avatar import FAST_GENERATOR, GENERATOR, WEIGHTS, Avatar, builtin_avatar, builtin_sound
 from lipwright.bench.measures import Task
 from lipwright.bench.walk import Plan, tasks
 from lipwright.contract import FloatArray
@@ -21,16 +21,18 @@ from lipwright.render import Networks
 from lipwright.runtimes.torch import find_weights, weights_beside
 from lipwright.serve.faces import Face
 from lipwright.training.collect import PRESENTER, find_beginning
-from lipwright.trial import Way, built_in_sound, generator_of
+from lipwright.trial import Way, generator_of
 
-DEMO = built_in_sound()
+DEMO = builtin_sound()
 ONNX = Way("onnxruntime", "f32")
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
     """An avatar with one generator, of full quality."""
-    return make_avatar(tmp_path_factory.mktemp("plain"), name="plain")
+    folder = tmp_path_factory.mktemp("plain")
+    made, wide = make_avatar(folder, name="plain"), tiny_generator(folder / "wide.onnx")
+    return made.put_model("generator", wide, licence="CC0-1.0", origin="made by a test", width="full")
 
 
 @pytest.fixture
@@ -101,6 +103,13 @@ def test_an_avatar_without_a_fast_one_says_how_to_make_it(plain: Avatar) -> None
     assert plain.at("full") == plain
     with pytest.raises(AvatarError, match=r"has no fast generator: .*lipwright export .* --fast WEIGHTS\.pth"):
         plain.at("fast")
+
+
+def test_an_only_generator_of_mobile_width_is_fast_enough(plain: Avatar, tmp_path: Path) -> None:
+    copy, narrow = plain.save(tmp_path / "narrow.avatar"), tiny_generator(tmp_path / "narrow.onnx", gain=0.2)
+    avatar = copy.put_model("generator", narrow, licence="CC0-1.0", origin="made by a test", width="mobile")
+    assert avatar.at("fast") == avatar
+    assert drawn(avatar.at("fast")).max() == pytest.approx(0.45, abs=1e-6)
 
 
 def test_saving_keeps_both_whatever_is_chosen(both: Avatar, tmp_path: Path) -> None:

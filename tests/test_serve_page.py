@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 from lipwright.contract import FPS, FloatArray, UInt8Array
 from lipwright.render import Networks, Painter, Walk
 from lipwright.render.voice import Voice
@@ -33,7 +33,7 @@ from live import costly_face, running, serving, small_avatar, until
 from media import speech_like, write_sound
 from tools.presenter import lips
 
-DEMO = builtin_avatar().parent / "demo.flac"
+DEMO = builtin_sound()
 TOKEN = "a secret that is long"
 #: A name that is not localhost: browsers give such a page of plain http neither microphone nor WebCodecs.
 ELSEWHERE = "lipwright.test"

@@ -14,6 +14,7 @@ import torch
 import lipwright
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
+from lipwright.avatar import builtin_sound
 from lipwright.contract import FEATURE_DIM, FloatArray, frame_count
 from lipwright.runtimes import open_runtime
 from tools.speech import lip_gap, measure
@@ -251,7 +252,7 @@ def test_heads_may_listen_to_a_shipped_encoder(tmp_path: Path, ear: Ear) -> None
 
 @pytest.mark.parametrize("condition", list(measure.TOLERANCES))
 def test_the_shipped_encoder_hears_through_a_disguise_within_the_stated_tolerance(condition: str) -> None:
-    demo = hear(SHIPPED.parents[1] / "demo.flac")[: 4 * 16000]
+    demo = hear(builtin_sound())[: 4 * 16000]
     shipped = measure.load_ear(SHIPPED, None)
     clean = measure.features(shipped, mel_slices(demo))
     [changed] = measure.disturbed(shipped, {"demo": demo}, condition, {})

@@ -17,13 +17,13 @@ import pytest
 
 from avatars import make_avatar, tiny_generator
 from lipwright import cli
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.check import check_against, write_vectors
 from lipwright.check.limits import F32, LEVEL, REDUCED
 from lipwright.check.report import Report
 from lipwright.errors import LipwrightError, MediaError
 from lipwright.runtimes import open_runtime
-from lipwright.trial import built_in_sound, generator_of
+from lipwright.trial import generator_of
 
 FRAMES = 4
 PAGE = Path(__file__).parent.parent / "docs" / "vectors.md"
@@ -37,7 +37,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 
 @pytest.fixture
 def folder(avatar: Avatar, tmp_path: Path) -> Path:
-    write_vectors(avatar, built_in_sound(), tmp_path / "vectors", FRAMES)
+    write_vectors(avatar, builtin_sound(), tmp_path / "vectors", FRAMES)
     return tmp_path / "vectors"
 
 
@@ -86,13 +86,13 @@ def test_metadata_describes_every_file(folder: Path) -> None:
 def test_what_is_there_is_not_touched_without_being_told(avatar: Avatar, folder: Path) -> None:
     before = sorted(p.name for p in folder.iterdir())
     with pytest.raises(MediaError, match="--force"):
-        write_vectors(avatar, built_in_sound(), folder, 1)
+        write_vectors(avatar, builtin_sound(), folder, 1)
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(MediaError, match=r"other files \(notes.txt\)"):
-        write_vectors(avatar, built_in_sound(), folder, 1, replace=True)
+        write_vectors(avatar, builtin_sound(), folder, 1, replace=True)
     assert sorted(p.name for p in folder.iterdir()) == sorted([*before, "notes.txt"])
     (folder / "notes.txt").unlink()
-    assert write_vectors(avatar, built_in_sound(), folder, 1, replace=True)["frames"] == 1
+    assert write_vectors(avatar, builtin_sound(), folder, 1, replace=True)["frames"] == 1
 
 
 def test_a_broken_run_leaves_nothing(avatar: Avatar, tmp_path: Path) -> None:
@@ -100,13 +100,13 @@ def test_a_broken_run_leaves_nothing(avatar: Avatar, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_vectors(avatar, built_in_sound(), tmp_path / "v", 3, look=stop)
+        write_vectors(avatar, builtin_sound(), tmp_path / "v", 3, look=stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_frames_than_there_are(avatar: Avatar, tmp_path: Path) -> None:
     with pytest.raises(LipwrightError, match="give 12 frames"):
-        write_vectors(avatar, built_in_sound(), tmp_path / "v", 13)
+        write_vectors(avatar, builtin_sound(), tmp_path / "v", 13)
 
 
 # --- judging --------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_command_ends_with_1_where_a_limit_is_broken(
 
 def test_the_example_of_the_page_runs(tmp_path: Path) -> None:
     avatar = make_avatar(tmp_path)
-    write_vectors(avatar, built_in_sound(), tmp_path / "vectors", 2)
+    write_vectors(avatar, builtin_sound(), tmp_path / "vectors", 2)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.splitlines()) <= 20
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

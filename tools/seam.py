@@ -17,12 +17,11 @@ from typing import get_args
 import numpy as np
 
 from lipwright.audio.decode import SoundReader
-from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 from lipwright.contract import Border, UInt8Array
 from lipwright.quality import worst_seam
 from lipwright.render import Networks, Renderer
 from lipwright.render.template import Walk
-from lipwright.trial import built_in_sound
 from lipwright.video import VideoReader
 
 
@@ -59,7 +58,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("avatar", nargs="?", default=builtin_avatar())
-    parser.add_argument("--sound", type=Path, default=built_in_sound())
+    parser.add_argument("--sound", type=Path, default=builtin_sound())
     parser.add_argument("--frames", type=int, default=50)
     options = parser.parse_args()
     for line in lines(Avatar.open(options.avatar), options.sound, options.frames):

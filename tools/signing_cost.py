@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from lipwright.avatar import builtin_sound
 from lipwright.credentials import Identity
-from lipwright.trial import built_in_sound
 
 #: Signing may cost this share of the render.
 AIM = 0.02
@@ -101,7 +101,7 @@ def table(pairs: Sequence[Pair]) -> str:
 def main() -> int:
     """Command line; 1 where the aim is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sound", type=Path, default=built_in_sound(), help="what is said (default: the demo)")
+    parser.add_argument("--sound", type=Path, default=builtin_sound(), help="what is said (default: the demo)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of renders")
     options = parser.parse_args()
     pairs = measure(options.sound, options.repeats)

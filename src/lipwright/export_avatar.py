@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from lipwright import patch
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
 from lipwright.audio.window import feature_windows
-from lipwright.avatar import ENCODER, FAST_GENERATOR, GENERATOR, Avatar, ModelRecord, Parity
+from lipwright.avatar import ENCODER, FAST_GENERATOR, GENERATOR, Avatar, ModelRecord, Parity, builtin_sound
 from lipwright.contract import Alignment, FloatArray
 from lipwright.errors import AvatarError, ContractError
 from lipwright.export import ParityRecord, Store, export_audio_encoder, export_generator, load_generator
@@ -146,8 +145,7 @@ def sample_mels(alignment: Alignment) -> FloatArray:
 
 def _demo_mels(alignment: Alignment) -> FloatArray:
     """[N, 1, 80, 16] of all built-in sentences."""
-    with resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as path:
-        return mel_slices(hear(path), alignment)
+    return mel_slices(hear(builtin_sound()), alignment)
 
 
 def _windows(avatar: Avatar, encoder: Path | None, mels: FloatArray) -> FloatArray:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Self
@@ -138,11 +137,6 @@ def generator_of(avatar: Avatar) -> Path:
     if avatar.generator is None:
         raise AvatarError(f"{avatar.path} has no generator to look at: lipwright train makes one")
     return avatar.generator
-
-
-def built_in_sound() -> Path:
-    """The sentences of the demo. (An installation is a folder: the file has a path of its own.)"""
-    return Path(str(resources.files("lipwright") / "data" / "demo.flac"))
 
 
 def questions(avatar: Avatar, sound: Path, count: int, start: int | None = None) -> list[Question]:

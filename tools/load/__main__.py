@@ -22,7 +22,7 @@ from websockets.exceptions import WebSocketException
 
 import tools.load
 from lipwright import __version__
-from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 from lipwright.contract import FPS
 from lipwright.durable import write_text
 from lipwright.runtimes.base import cpu_name
@@ -182,7 +182,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("what", choices=("all", *WHAT))
     parser.add_argument("--avatar", type=Path, default=builtin_avatar(), help="else the presenter")
     parser.add_argument("--quality", nargs="+", default=["full", "fast"])
-    parser.add_argument("--sound", type=Path, default=builtin_avatar().parent / "demo.flac", help="what is said")
+    parser.add_argument("--sound", type=Path, default=builtin_sound(), help="what is said")
     parser.add_argument("--picture", choices=("jpeg", "h264"), default="jpeg")
     parser.add_argument("--cores", help="the server's, such as 0,1")
     parser.add_argument("--serve", default="", help="further arguments of lipwright serve")

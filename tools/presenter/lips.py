@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.audio.decode import hear
-from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar
+from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar, builtin_sound
 from lipwright.avatar.films import encode
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality, UInt8Array
 from lipwright.errors import LipwrightError
@@ -68,7 +68,7 @@ def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) 
 def speaking_twin(avatar: Avatar, networks: Networks, folder: Path) -> Avatar:
     """The same avatar in ``folder``, but its template speaks: the demo, from its middle on, drawn onto it."""
     count = avatar.frame_count
-    demo = hear(builtin_avatar().parent / "demo.flac")[:, None]
+    demo = hear(builtin_sound())[:, None]
     said = np.roll(demo, -(len(demo) // 2), axis=0)[: count * SAMPLES_PER_FRAME]
     film = folder / "speaking.mp4"
     with Renderer(avatar, SAMPLE_RATE, 1, networks=networks) as renderer:

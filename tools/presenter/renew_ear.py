@@ -20,7 +20,7 @@ import torch
 
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
-from lipwright.avatar import ENCODER, FEATURES, Avatar, ModelRecord, Parity, builtin_avatar
+from lipwright.avatar import ENCODER, FEATURES, Avatar, ModelRecord, Parity, builtin_sound
 from lipwright.contract import Alignment, FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.export import Store, export_audio_encoder
@@ -76,7 +76,7 @@ def _refuse_another_language(before: Path, after: Path, alignment: Alignment) ->
     Raises:
         LipwrightError: it is not the same.
     """
-    demo = builtin_avatar().parent / "demo.flac"
+    demo = builtin_sound()
     old, new = (torch.from_numpy(_features(encoder, demo, alignment)) for encoder in (before, after))
     apart = float(unlikeness(new, old))
     log.info("of the built-in sentences both say the same but for %.3f of the features' variance", apart)

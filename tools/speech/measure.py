@@ -29,10 +29,10 @@ from torch import nn
 
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import MelStream, mel_slices
+from lipwright.avatar import builtin_sound
 from lipwright.contract import SAMPLE_RATE, FloatArray, frame_count
 from lipwright.runtimes import Runtime, open_runtime
 from lipwright.training import disguise
-from lipwright.trial import built_in_sound
 from lipwright.video import VideoReader
 from tools.speech import articulation, lip_gap
 from tools.speech.bootstrap import DoubleArray, drawn, in_blocks, interval
@@ -598,7 +598,7 @@ def people_measures(
     clean = [features(ear, mel_slices(sound)) for sound in sounds.values()]
     truths = [person.truth for person in people if person.truth is not None]
     scores = people_scores(ear.heads, list(sounds), clean, truths) if ear.heads else []
-    demo = hear(built_in_sound())
+    demo = hear(builtin_sound())
     demo_clean = features(ear, mel_slices(demo))
     bad = []
     for condition in CONDITIONS:

@@ -29,6 +29,7 @@ from lipwright.avatar.package import (
     WEIGHTS,
     Avatar,
     builtin_avatar,
+    builtin_sound,
     find_avatar,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "Standing",
     "Window",
     "builtin_avatar",
+    "builtin_sound",
     "consent_standing",
     "find_avatar",
     "import_package",

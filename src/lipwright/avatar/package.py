@@ -42,19 +42,32 @@ MODEL_FILES: dict[ModelKey, str] = {
 RectArray = npt.NDArray[np.int32]
 
 
+_DATA = Path(__file__).parent.parent / "data"
+
+#: The avatar that comes with lipwright; its film and networks are ours, and it shows nobody.
+_BUILT_IN = "presenter"
+
+
 def builtin_avatar() -> Path:
     """The folder of the presenter that comes with lipwright."""
-    return Path(__file__).parent.parent / "data" / "presenter.avatar"
+    return _DATA / f"{_BUILT_IN}{SUFFIX}"
+
+
+def builtin_sound() -> Path:
+    """What the presenter says in the demo: FLAC, 16 kHz, mono."""
+    return _DATA / "demo.flac"
 
 
 def find_avatar(name: str | Path) -> Path:
-    """The folder of an avatar given by path, or by name for ``NAME.avatar`` in the current folder.
+    """The folder of an avatar given by path, by name for ``NAME.avatar`` in the current folder, or ``presenter``.
 
     Raises:
-        AvatarError: there is none; the message lists the avatars that are in the current folder.
+        AvatarError: there is none; the message lists the avatars that are in the current folder, and the built-in one.
     """
     path = Path(name)
     candidates = [path, path.with_name(path.name + SUFFIX)] if path.name else [path]
+    if str(name) == _BUILT_IN:
+        candidates.append(builtin_avatar())
     for candidate in candidates:
         if (candidate / MANIFEST).is_file():
             return candidate
@@ -65,7 +78,7 @@ def find_avatar(name: str | Path) -> Path:
         )
     here = sorted(found.name for found in Path().glob(f"*{SUFFIX}"))
     known = f"in this folder: {', '.join(here)}" if here else "there is none in this folder"
-    raise AvatarError(f"no avatar {str(name)!r}; {known}")
+    raise AvatarError(f"no avatar {str(name)!r}; {known}; built in: {_BUILT_IN}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Avatar:
 
     @classmethod
     def open(cls, name: str | Path) -> Self:
-        """Open by path, or by the name of a ``NAME.avatar`` in the current folder.
+        """Open by path, by the name of a ``NAME.avatar`` in the current folder, or ``presenter`` for the built-in one.
 
         Raises:
             AvatarError: not found, incomplete, a manifest that is wrong, rects that do not fit the film, or an audio
@@ -192,12 +205,15 @@ class Avatar:
         return tuple(quality for quality in get_args(Quality) if self._drawing(quality) is not None)
 
     def at(self, quality: Quality) -> Self:
-        """The same avatar, drawn by its generator of this quality.
+        """The same avatar, drawn by its generator of this quality; by its only one, if that is of mobile width.
 
         Raises:
             AvatarError: it has no fast generator.
         """
         if quality == "fast" and self._drawing(quality) is None:
+            only = self.manifest.models.generator
+            if only is not None and only.width == "mobile":
+                return replace(self, quality="full")
             raise AvatarError(
                 f"{self.path} has no fast generator: train one of mobile width and add it with "
                 f"`lipwright export {self.path} --fast WEIGHTS.pth`, or draw with --quality full"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.bench.children import measure
 from lipwright.bench.growth import GROWTH, HEIGHTS, JOBS, SECONDS, Growth, lasting, resized
 from lipwright.bench.measures import Failed, Kind, Measured, Task
@@ -19,7 +19,7 @@ from lipwright.contract import FPS, Quality
 from lipwright.runtimes.choice import is_installed
 from lipwright.runtimes.onnx_card import CARDS
 from lipwright.runtimes.torch import has_weights
-from lipwright.trial import REFERENCE, Look, Progress, Way, built_in_sound, generator_of, stamp, ways
+from lipwright.trial import REFERENCE, Look, Progress, Way, generator_of, stamp, ways
 
 #: Frames measured of the generator alone, and before that not measured.
 ALONE, WARM_UP = 100, 10
@@ -76,7 +76,7 @@ def bench(avatar: Avatar, plan: Plan, look: Look = lambda progress: None, keep: 
         folder = Path(name)
         frames = round(plan.seconds * FPS)
         lasts = (frames + plan.warm_up + 1) / FPS
-        sound = lasting(plan.sound or built_in_sound(), lasts, folder / "sound.wav")
+        sound = lasting(plan.sound or builtin_sound(), lasts, folder / "sound.wav")
         base = Task("inference", "", str(avatar.path), str(sound), frames=frames, warm_up=plan.warm_up)
         planned = [_Planned(task, cost(task)) for task in tasks(avatar, plan, base)]
         grown = replace(base, quality=plan.quality or "full")
@@ -199,7 +199,7 @@ def _lengths(avatar: Avatar, plan: Plan, base: Task, folder: Path, look: Look) -
     """One film, of longer and longer sounds."""
     found = []
     for seconds in plan.lengths:
-        sound = lasting(plan.sound or built_in_sound(), seconds, folder / f"{seconds:g}s.wav")
+        sound = lasting(plan.sound or builtin_sound(), seconds, folder / f"{seconds:g}s.wav")
         frames = round(seconds * FPS) - 1
         task = replace(base, kind="jobs", warm_up=0, label=f"{seconds:g} s", sound=str(sound), frames=frames)
         found.append(_Planned(task, cost(task), "length of the sound", task.label, float(seconds)))

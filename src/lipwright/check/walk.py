@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.check.checklist import Subject, checklist
 from lipwright.check.checkpoints import Contest, contest
 from lipwright.check.fast import fast_path, uncut
@@ -16,7 +16,7 @@ from lipwright.check.parity import Pictures, Reference, ask, compare
 from lipwright.check.report import Report
 from lipwright.check.vectors import judge
 from lipwright.errors import MediaError
-from lipwright.trial import REFERENCE, Look, Progress, Way, built_in_sound, generator_of, questions, stamp, ways
+from lipwright.trial import REFERENCE, Look, Progress, Way, generator_of, questions, stamp, ways
 
 #: Two seconds: enough movement of the lips for a correlation.
 FRAMES = 50
@@ -55,7 +55,7 @@ def check(avatar: Avatar, folder: Path, plan: Plan, look: Look = lambda progress
     model = generator_of(avatar)
     _make(folder)
     look(Progress("the questions", 0, None))
-    sound = plan.sound or built_in_sound()
+    sound = plan.sound or builtin_sound()
     asked = questions(avatar, sound, plan.frames, plan.start)
     runtime = Way(REFERENCE, "f32").open(model)
     look(Progress("the contract", 0, None))

@@ -111,8 +111,8 @@ def vectors(
     debug: Debug = False,
 ) -> None:
     """Write real inputs and expected outputs of an avatar's generator, for implementations in other languages."""
+    from lipwright.avatar import builtin_sound
     from lipwright.check import write_vectors
-    from lipwright.trial import built_in_sound
 
     opened = open_avatar(avatar).at(quality)
     with progress_bar(TextColumn("{task.description}")) as bar:
@@ -122,7 +122,7 @@ def vectors(
             stop.leave_if_asked()
             bar.update(task, completed=done, total=total)
 
-        written = write_vectors(opened, audio or built_in_sound(), out, frames, replace=force, look=look)
+        written = write_vectors(opened, audio or builtin_sound(), out, frames, replace=force, look=look)
     if as_json:
         print_json({"output": str(out), **written})
     else:

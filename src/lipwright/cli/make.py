@@ -337,8 +337,8 @@ def _clock(seconds: float) -> str:
 
 
 def _base(name: str | None) -> Avatar | None:
-    """An avatar by name or path; ``presenter`` is the built-in one."""
-    return None if name is None else open_avatar(None if name == "presenter" else name)
+    """An avatar by name or path."""
+    return None if name is None else open_avatar(name)
 
 
 def _device(name: str) -> str:

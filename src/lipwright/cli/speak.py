@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from contextlib import closing
-from importlib import resources
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -55,10 +54,11 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Let the built-in presenter speak the built-in sentences."""
+    from lipwright.avatar import builtin_sound
+
     opened = open_avatar(None).at(quality)
     disclosure = disclosure_of(opened, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=False)
-    with resources.as_file(resources.files("lipwright") / "data" / "demo.flac") as sound:
-        result = _speak(sound, out, opened, disclosure, None, force, runtime, precision)
+    result = _speak(builtin_sound(), out, opened, disclosure, None, force, runtime, precision)
     _print_result(result, as_json)
 
 

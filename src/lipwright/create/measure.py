@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lipwright import patch
 from lipwright.audio.decode import SoundReader
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.contract import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
 from lipwright.create.report import Figures
 from lipwright.create.step import Step
@@ -32,7 +32,7 @@ from lipwright.render.template import Walk
 from lipwright.training.data import Frames
 from lipwright.training.held_out import HeldOut, draw_by
 from lipwright.training.pack import Pack
-from lipwright.trial import built_in_sound, pictures
+from lipwright.trial import pictures
 
 #: Frames of somebody else's speech, on each of two stretches of the template, and frames of silence.
 FOREIGN_FRAMES = 100
@@ -152,7 +152,7 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     """
     assert avatar.landmarks is not None
     progress(Step("letting it say something else", 0, None))
-    with SoundReader(built_in_sound()) as reader:
+    with SoundReader(builtin_sound()) as reader:
         sound = np.concatenate(list(reader))[: FOREIGN_FRAMES * reader.rate // FPS]
         rate, channels = reader.rate, reader.channels
     usable = np.flatnonzero(avatar.rects[:, 0] >= 0)
