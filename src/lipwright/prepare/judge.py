@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray
 from lipwright.face import head_pose, lip_gap, rect_box, smooth_rects
 from lipwright.prepare.film import Seen
-from lipwright.prepare.offset import UNKNOWN, UNRELATED, Offset, estimate_offset, without_drift
+from lipwright.prepare.offset import UNKNOWN, UNRELATED, Offset, estimate_offset, high_passed
 from lipwright.prepare.problems import SHORTEST, BoolArray, Kind, Problem, covered_by, stretches
 from lipwright.prepare.sound import Sound
 
@@ -250,7 +250,7 @@ def _speaks(seen: Seen, rows: npt.NDArray[np.int64], scene: tuple[int, int], sou
     landmarks[seen.frame[rows] - first] = seen.landmarks[rows]
     heard = sound.samples[first * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
     offset = estimate_offset(landmarks, heard)
-    motion = float(np.nanstd(without_drift(lip_gap(landmarks)[:, None])))
+    motion = float(np.nanstd(high_passed(lip_gap(landmarks)[:, None])))
     return (offset.r if offset.r > 0.2 else 0.0, motion)
 
 

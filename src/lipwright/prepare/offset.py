@@ -97,11 +97,11 @@ def estimate_offset(landmarks: FloatArray, sound: FloatArray) -> Offset:
 def mouth_opening(landmarks: FloatArray) -> DoubleArray:
     """[N, 468, 3] to [N, 2]: gap of the inner lips and height of the outer lips over face height, slow changes out."""
     outer = np.linalg.norm(landmarks[:, 0, :2].astype(np.float64) - landmarks[:, 17, :2], axis=1)
-    return without_drift(np.stack([lip_gap(landmarks), outer / face_height(landmarks)], axis=1))
+    return high_passed(np.stack([lip_gap(landmarks), outer / face_height(landmarks)], axis=1))
 
 
-def without_drift(values: DoubleArray) -> DoubleArray:
-    """[N, K] less its Gaussian mean over about a second; NaN is left out and stays."""
+def high_passed(values: DoubleArray) -> DoubleArray:
+    """[N, K] less its Gaussian mean over about a second, what moves as fast as speech; NaN is left out and stays."""
     reach = int(3 * _SLOW_FRAMES)
     weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / _SLOW_FRAMES) ** 2)
     known = np.isfinite(values)
@@ -126,7 +126,7 @@ def _smooth_bands(sound: FloatArray) -> DoubleArray:
 
 def _agreement(columns: DoubleArray, lips: DoubleArray, known: npt.NDArray[np.int64], lag: int) -> float:
     """Mean correlation of the lips' two measures with their prediction from the sound ``lag`` frames earlier."""
-    heard = without_drift(_heard(columns, len(lips), lag))[known]
+    heard = high_passed(_heard(columns, len(lips), lag))[known]
     seen = lips[known]
     predicted = _predict_held_out(heard, seen)
     return float(np.mean([_correlation(predicted[:, k], seen[:, k]) for k in range(seen.shape[1])]))
