@@ -1175,6 +1175,23 @@ def test_the_presenter_can_be_taken_out_of_his_file(tmp_path: Path) -> None:
         exported_weights(tmp_path / "no.onnx")
 
 
+def test_another_presenter_begins_from_one_that_was_exported(pack: Pack) -> None:
+    fast = Avatar.open(builtin_avatar()).at("fast").generator
+    assert fast is not None
+    torch.manual_seed(1)
+    student = Student(pack, "mobile")
+    torch.manual_seed(1)  # what the exported stem no longer holds is a new generator's
+    asked = Student(pack, "mobile")
+    voices = SpeechSampler(own_speech(pack), 0)
+    presenter.begin_from(student, fast, voices)
+    take(asked.generator, exported_weights(fast))
+    speak_like(asked.mouth_map, asked.generator, *voices.batch(0, 192))
+    mine, his = student.state_dict(), asked.state_dict()
+    assert mine.keys() == his.keys()
+    assert all(torch.equal(mine[name], his[name]) for name in mine)
+    assert not torch.equal(student.mouth_map.linear.weight, Student(pack, "mobile").mouth_map.linear.weight)
+
+
 def test_the_mouth_map_begins_where_the_ear_speaks(pack: Pack) -> None:
     """An ear that says a linear map of the code, and a little else: the map is found again, a tenth weaker."""
     torch.manual_seed(1)

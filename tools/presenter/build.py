@@ -1,4 +1,4 @@
-"""Make the built-in avatar from the presenter's film and its trained networks.
+"""Make a built-in avatar from a presenter's film and trained networks.
 
     python -m tools.presenter.build FILM.mp4 generator.pth audio_encoder.pth OUT.avatar --first 20 --frames 400 \
         --fast RUN/generator.pth
@@ -63,7 +63,7 @@ def build(film: Film, networks: Networks, out: Path, stretch: range, crf: int) -
             generator_weights=ModelRecord(file=WEIGHTS, licence="Apache-2.0", origin=_GENERATOR),
             audio_encoder_weights=ModelRecord(file=ENCODER_WEIGHTS, licence="Apache-2.0", origin=_ENCODER),
         )
-        manifest = Manifest.new("presenter", sizes, models=models, consent=_CONSENT, source=film.path.name)
+        manifest = Manifest.new(out.stem, sizes, models=models, consent=_CONSENT, source=film.path.name)
         contents: dict[str, Content] = {
             TEMPLATE: template,
             RECTS: film.rects()[rows],

@@ -6,6 +6,8 @@ Resumable: call it again with the same arguments. Writes RUN_DIR/generator.pth, 
 goes on from a checkpoint of another run, for example when the audio encoder was replaced and the ear must learn anew:
 
     python -m tools.presenter.train PACK.npz SPEECH.npz RUN_DIR --base OLD/speak320.pth --steps listen=700 speak320=1500
+
+or from the exported generator of an avatar (``--base NAME.avatar/checkpoint/model_fast.onnx``).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from lipwright.contract import WINDOW_PAST, WINDOW_SIZE
 from lipwright.models.generator import Generator
+from lipwright.training.base import exported_weights, go_on
 from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, full_windows
 from lipwright.training.folded import amplify, fold, unfolded
@@ -55,12 +58,15 @@ def plan(scale: float, steps: list[str]) -> list[Phase]:
     return [replace(phase, steps=wanted[phase.name]) for phase in PHASES if phase.name in wanted]
 
 
-def begin_from(student: Student, checkpoint: Path) -> None:
-    """Take the averaged weights of a checkpoint, not its optimizer, and go on without batch norms.
+def begin_from(student: Student, base: Path, voices: SpeechSampler) -> None:
+    """Go on without batch norms from a checkpoint's averaged weights, not its optimizer, or from an exported generator.
 
-    A checkpoint of a training that itself began from a base has none any more.
+    A checkpoint of a training that itself began from a base has no norms any more.
     """
-    average = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
+    if base.suffix == ".onnx":
+        go_on(student, exported_weights(base), voices)
+        return
+    average = torch.load(base, map_location="cpu", weights_only=True)["average"]
     if not any(name.endswith(".running_mean") for name in average):
         fold(student.generator)
     student.load_state_dict(average)
@@ -108,7 +114,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", default="full", choices=["full", "mobile"])
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every phase")
     parser.add_argument("--steps", nargs="*", default=[], metavar="PHASE=N", help="phases to run, others are left out")
-    parser.add_argument("--base", type=Path, help="checkpoint of another run to begin from")
+    parser.add_argument("--base", type=Path, help="checkpoint of another run, or exported generator, to begin from")
     parser.add_argument("--gain", type=float, default=1.0, help="how much further than learnt the lips move from rest")
     return parser.parse_args()
 
@@ -124,7 +130,7 @@ def main() -> None:
     student, sampler = Student(pack, options.width), Sampler(pack, pack.training_frames(), seed=1)
     phases = plan(options.scale, options.steps)
     if options.base:
-        begin_from(student, options.base)
+        begin_from(student, options.base, speech)
     else:
         begin_by_copying(student, sampler)
     phases = list(without_norms(phases, from_whole=options.base is not None))

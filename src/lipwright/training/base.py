@@ -117,11 +117,20 @@ def begin(pack: Pack, width: Width, voices: SpeechSampler) -> Student:
     """
     student = Student(pack, width)
     if start(pack.base, width) != "none":
-        take(student.generator, pack.base)
-        speak_like(student.mouth_map, student.generator, *voices.batch(0, _FIT_WINDOWS))
+        go_on(student, pack.base, voices)
     elif pack.base:
         log.info("the base is %s and not %s: starting from nothing", base_width(pack.base), width)
     return student
+
+
+def go_on(student: Student, base: Mapping[str, npt.NDArray[Any]], voices: SpeechSampler) -> None:
+    """Give a student a base, and fit its mouth map to what that says of these voices.
+
+    Raises:
+        LipwrightError: the base is of another width or lacks weights.
+    """
+    take(student.generator, base)
+    speak_like(student.mouth_map, student.generator, *voices.batch(0, _FIT_WINDOWS))
 
 
 def take(generator: Generator, base: Mapping[str, npt.NDArray[Any]]) -> None:
