@@ -15,7 +15,7 @@ from lipwright.avatar import ENCODER, FAST_GENERATOR, GENERATOR, Avatar, builtin
 from lipwright.errors import LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
 from tools.presenter import renew_ear
-from tools.speech.teacher import load_teacher
+from tools.speech.teacher import load_encoder
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def avatar(tmp_path: Path) -> Avatar:
 @pytest.fixture
 def heirs_weights(tmp_path: Path) -> Path:
     """The shipped encoder, all but the same."""
-    encoder = load_teacher(builtin_avatar() / ENCODER)
+    encoder = load_encoder(builtin_avatar() / ENCODER)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(1.001)

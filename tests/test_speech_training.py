@@ -18,7 +18,7 @@ from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.runtimes import open_runtime
 from lipwright.training.speech import Speech
 from tools.speech import pack_speech, train_encoder
-from tools.speech.teacher import heir, load_teacher, unlikeness
+from tools.speech.teacher import heir, load_encoder, unlikeness
 from tools.speech.train_encoder import (
     VOCAL_TRACTS,
     Course,
@@ -163,7 +163,7 @@ def test_twenty_steps_lower_the_loss(pack_file: Path, tmp_path: Path) -> None:
 # --- a teacher --------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def teacher() -> AudioEncoder:
-    return load_teacher(SHIPPED)
+    return load_encoder(SHIPPED)
 
 
 def test_a_teacher_is_what_an_avatar_ships(teacher: AudioEncoder, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_teacher_is_what_an_avatar_ships(teacher: AudioEncoder, tmp_path: Path
     shipped = open_runtime(SHIPPED, "encoder", precision="f32").run(mel)
     torch.testing.assert_close(said, torch.from_numpy(shipped), atol=1e-4, rtol=1e-4)
     torch.save(teacher.state_dict(), tmp_path / "encoder.pth")
-    assert torch.equal(load_teacher(tmp_path / "encoder.pth")(torch.from_numpy(mel)), said)
+    assert torch.equal(load_encoder(tmp_path / "encoder.pth")(torch.from_numpy(mel)), said)
 
 
 def test_an_heir_says_what_its_teacher_says_and_learns_with_norms_that_fit(teacher: AudioEncoder) -> None:

@@ -1,9 +1,10 @@
 """Make a built-in avatar from a presenter's film and trained networks.
 
-    python -m tools.presenter.build FILM.mp4 generator.pth audio_encoder.pth OUT.avatar --first 20 --frames 400 \
+    python -m tools.presenter.build FILM.mp4 generator.pth ENCODER OUT.avatar --first 20 --frames 400 \
         --fast RUN/generator.pth
 
-The networks are stored as ONNX with rounded weights, with the parity check of the export in the manifest.
+ENCODER is its weights (.pth), or an avatar whose encoder this one shares. The networks are stored as ONNX with rounded
+weights, with the parity check of the export in the manifest.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from lipwright.avatar import Avatar
+from lipwright.avatar import ENCODER, Avatar
 from lipwright.avatar.films import encode
 from lipwright.avatar.manifest import Consent, Manifest, ModelRecord, Models
 from lipwright.avatar.package import ENCODER_WEIGHTS, FEATURES, LANDMARKS, RECTS, TEMPLATE, WEIGHTS
 from lipwright.avatar.storage import Content
 from lipwright.export_avatar import export_avatar, export_fast
 from lipwright.runtimes.stored import Store
-from lipwright.runtimes.torch import load_audio_encoder
 from tools.presenter.film import Film
 from tools.presenter.pack import features
+from tools.speech.teacher import load_encoder
 
 log = logging.getLogger("build")
 
@@ -46,6 +47,7 @@ class Networks:
 
     generator: Path
     encoder: Path
+    """Weights, or an avatar's folder: then its encoder is taken as it is."""
     fast: Path | None
     """Of mobile width; None: the presenter gets no fast generator."""
     store: Store
@@ -59,25 +61,32 @@ def build(film: Film, networks: Networks, out: Path, stretch: range, crf: int) -
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.mp4"
         sizes = encode(islice(film.frames(), stretch.start, stretch.stop), template, crf)
-        models = Models(
-            generator_weights=ModelRecord(file=WEIGHTS, licence="Apache-2.0", origin=_GENERATOR),
-            audio_encoder_weights=ModelRecord(file=ENCODER_WEIGHTS, licence="Apache-2.0", origin=_ENCODER),
-        )
+        generator = ModelRecord(file=WEIGHTS, licence="Apache-2.0", origin=_GENERATOR)
+        ear, ear_file = _ear(networks.encoder)
+        models = ear.model_copy(update={"generator_weights": generator})
         manifest = Manifest.new(out.stem, sizes, models=models, consent=_CONSENT, source=film.path.name)
         contents: dict[str, Content] = {
             TEMPLATE: template,
             RECTS: film.rects()[rows],
             LANDMARKS: film.landmarks[rows],
-            FEATURES: features(load_audio_encoder(networks.encoder), film.sound())[rows],
+            FEATURES: features(load_encoder(networks.encoder), film.sound())[rows],
             WEIGHTS: networks.generator,
-            ENCODER_WEIGHTS: networks.encoder,
         }
-        avatar = Avatar.create(out, manifest, contents, replace=True)
+        avatar = Avatar.create(out, manifest, contents | ear_file, replace=True)
     avatar = export_avatar(avatar, store=networks.store, encoder_store=networks.encoder_store)
     if networks.fast is not None:
-        avatar = export_fast(avatar, networks.fast, networks.fast_store, models.generator_weights)
+        avatar = export_fast(avatar, networks.fast, networks.fast_store, generator)
     kept = avatar.manifest.models.model_copy(update={"generator_weights": None, "audio_encoder_weights": None})
     return avatar.save(manifest=avatar.manifest.changed(models=kept), contents={WEIGHTS: None, ENCODER_WEIGHTS: None})
+
+
+def _ear(encoder: Path) -> tuple[Models, dict[str, Content]]:
+    """The manifest's line about the encoder, and its file by its place in the package."""
+    if encoder.is_dir():
+        shared = Avatar.open(encoder)
+        return Models(audio_encoder=shared.manifest.models.audio_encoder), {ENCODER: shared.path / ENCODER}
+    record = ModelRecord(file=ENCODER_WEIGHTS, licence="Apache-2.0", origin=_ENCODER)
+    return Models(audio_encoder_weights=record), {ENCODER_WEIGHTS: encoder}
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Pack the presenter's film for training.
 
-    python -m tools.presenter.pack FILM.mp4 audio_encoder.pth OUT.npz --versions 12
+    python -m tools.presenter.pack FILM.mp4 ENCODER OUT.npz --versions 12
+
+ENCODER is its weights (.pth), or an avatar that has it.
 
 The last fifth of the film is held out. The sound is packed as it was recorded and in changed copies (another voice,
 room, microphone, noise), because a generator that only ever heard one clean voice is misdriven by all others.
@@ -19,10 +21,10 @@ import torch
 from lipwright.audio.mel import mel_slices
 from lipwright.contract import FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.runtimes.torch import load_audio_encoder
 from lipwright.training.disguise import disguise
 from lipwright.training.pack import Pack
 from tools.presenter.film import LIPS, STILL, Film
+from tools.speech.teacher import load_encoder
 
 log = logging.getLogger("pack")
 
@@ -62,7 +64,7 @@ def main() -> None:
         still=STILL,
         lips=LIPS,
         mouth=film.mouth,
-        features=sound_versions(load_audio_encoder(options.encoder), film.sound(), options.versions),
+        features=sound_versions(load_encoder(options.encoder), film.sound(), options.versions),
         held_out=(frames - frames // HELD_OUT, frames),
     ).save(options.out)
     log.info("%s: %d frames", options.out, frames)

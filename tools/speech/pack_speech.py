@@ -1,11 +1,12 @@
 """Turn a corpus into what trainings read.
 
     python -m tools.speech.pack_speech mel CORPUS OUT.npz --versions 4 --jobs 2
-    python -m tools.speech.pack_speech features OUT.npz audio_encoder.pth FEATURES.npz
+    python -m tools.speech.pack_speech features OUT.npz ENCODER FEATURES.npz
 
 ``mel`` writes mel columns of every utterance, in a quiet room and in changed copies (voice, room, microphone, noise,
 codec, other speakers);
-``features`` sends them through a trained encoder, for the audio branch of a generator.
+``features`` sends them through a trained encoder (its weights, .pth, or an avatar that has it), for the audio branch of
+a generator.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ import torch
 from lipwright.audio.mel import MelColumns
 from lipwright.contract import CENTRED, FEATURE_DIM, FPS, MEL_WINDOW, FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.runtimes.torch import load_audio_encoder
 from lipwright.training.disguise import disguise, mix
 from lipwright.training.sounds import coloured_noise
 from tools.speech.articulation import measures
 from tools.speech.corpus import Utterance, load_shard
 from tools.speech.people import read_people, scatter, shifts, states
 from tools.speech.phones import CLASSES
+from tools.speech.teacher import load_encoder
 from tools.speech.train_encoder import VOCAL_TRACTS, Int64Array, SpeechPack, tract_matrices
 
 log = logging.getLogger("pack_speech")
@@ -141,7 +142,7 @@ def pack_features(pack_path: Path, encoder_path: Path, out: Path, minutes: float
 
     Every version of the pack is written as it is, and once more with another vocal tract for every utterance.
     """
-    encoder = load_audio_encoder(encoder_path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = load_encoder(encoder_path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pack = SpeechPack.load(pack_path)
     frames = pack.frames("train")[: round(minutes * 60 * FPS)]
     own = np.full(len(frames), len(VOCAL_TRACTS) // 2)

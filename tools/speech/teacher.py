@@ -13,19 +13,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipwright.avatar import ENCODER
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.runtimes.stored import stored_weights
 from lipwright.runtimes.torch import load_audio_encoder
 
 
-def load_teacher(path: Path) -> AudioEncoder:
-    """An encoder from its ``.pth`` file or, where onnx is installed, as an avatar has it (``.onnx``); in eval mode.
+def load_encoder(path: Path) -> AudioEncoder:
+    """An encoder from its ``.pth`` file or, where onnx is installed, out of an ``.onnx`` or an avatar; in eval mode.
 
     Raises:
         AvatarError: the file is missing or damaged.
         ContractError: it holds something else.
         MissingExtraError: onnx is not installed.
     """
+    if path.is_dir():
+        return load_encoder(path / ENCODER)
     if path.suffix != ".onnx":
         return _frozen(load_audio_encoder(path))
     encoder = AudioEncoder()

@@ -34,7 +34,7 @@ from lipwright.errors import LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.training.loop import follow, save_weights
 from tools.running import claim, digest_of, in_a_sentence
-from tools.speech.teacher import heir, load_teacher, unlikeness
+from tools.speech.teacher import heir, load_encoder, unlikeness
 
 log = logging.getLogger("train_encoder")
 
@@ -395,7 +395,7 @@ def _run(options: argparse.Namespace) -> None:
         log.info("%s is finished", options.out)
         return
     pack, checkpoint = SpeechPack.load(options.pack), options.out / "checkpoint.pth"
-    teacher = options.teacher and load_teacher(options.teacher)
+    teacher = options.teacher and load_encoder(options.teacher)
     if not checkpoint.exists():
         # How many steps fit into the time is asked once: the learning rate follows them.
         steps = options.steps or steps_in(options.minutes, pack, options.device, teacher)
