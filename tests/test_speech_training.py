@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -274,6 +275,27 @@ def test_steps_and_minutes_are_not_given_together(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["train_encoder", "a", "b", "--steps", "2", "--minutes", "1"])
     with pytest.raises(SystemExit):
         train_encoder.main()
+
+
+def test_the_training_needs_no_more_than_numpy_opencv_and_torch() -> None:
+    """It runs on a bare machine with a graphics card."""
+    code = "import sys, tools.speech.train_encoder; print(*{n.split('.')[0] for n in sys.modules})"
+    root = Path(__file__).parents[1]
+    environment = {"PYTHONPATH": f"{root / 'src'}:{root}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True, text=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {
+        "scipy",
+        "av",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "pydantic",
+        "rich",
+        "typer",
+    }
 
 
 # --- what the generators listen to ------------------------------------------------------------------------------------

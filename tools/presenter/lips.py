@@ -2,7 +2,8 @@
 
     python -m tools.presenter.lips [SOUND ...] [--avatar AVATAR] --seconds 10 --json out.json
 
-* silence: over a template that speaks, digital silence and noise at -50 dB must leave the mouth at rest;
+* silence: over a template that speaks, digital silence and noise at -50 dB must leave the mouth at rest; what louder
+  sounds do that are not speech either (noise, breath, hum, clicks, music, drawn anew) is told;
 * stretches: one sound over two different stretches of the template must give the same lips, and not the template's own.
 
 With SOUND files (human voices) the second is done for each of them. Default avatar: the built-in presenter. His
@@ -32,6 +33,7 @@ from lipwright.errors import LipwrightError
 from lipwright.face import FaceFinder, FaceTracker, lip_gap
 from lipwright.quality import Rest, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
+from tools.speech.sounds import REST_SOUNDS
 
 log = logging.getLogger("lips")
 
@@ -39,6 +41,8 @@ Gaps = npt.NDArray[np.float64]
 
 NOISE_DB = -50
 """More than any built-in sound has."""
+#: Seed of the louder sounds; a corpus draws its own from other ones (``tools.speech.make_corpus``).
+_DRAWN_ANEW = (11, 0, 0)
 
 
 def gaps(pictures: Iterable[UInt8Array]) -> Gaps:
@@ -57,6 +61,17 @@ def noise(seconds: float) -> FloatArray:
     """[n, 1] white noise at -50 dB full scale (root mean square)."""
     drawn = np.random.default_rng(5).standard_normal((round(seconds * SAMPLE_RATE), 1))
     return np.asarray(drawn * 10 ** (NOISE_DB / 20), dtype=np.float32)
+
+
+def nobody_speaks(seconds: float) -> dict[str, FloatArray]:
+    """Sounds [n, 1] at 16 kHz without speech, by name; the louder ones at -20 dB, three of each kind in a row."""
+    third, rng = round(seconds * SAMPLE_RATE / 3), np.random.default_rng(_DRAWN_ANEW)
+    loud = {
+        kind: np.concatenate([make(rng, third) for _ in range(3)])[:, None]
+        for kind, make in REST_SOUNDS.items()
+        if kind != "silence"
+    }
+    return {"silence": silence(seconds), f"noise {NOISE_DB} dB": noise(seconds)} | loud
 
 
 def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Gaps:
@@ -130,7 +145,7 @@ def measure(avatar: Avatar, networks: Networks, sounds: list[Path], seconds: flo
     own = template_gaps(avatar)
     loudest = int(np.nanargmax(own))
     found = {}
-    for name, samples in (("silence", silence(seconds)), (f"noise {NOISE_DB} dB", noise(seconds))):
+    for name, samples in nobody_speaks(seconds).items():
         quiet = at_rest(avatar, networks, samples, max(loudest - 25, 0))
         found[name] = {"gap_99": quiet.gap_99, "step_99": quiet.step_99, "quiet": float(quiet.quiet)}
         log.info("%s: %s", name, found[name])

@@ -2,10 +2,10 @@
 
     python -m tools.presenter.measure AVATAR presenter_v0.mp4 presenter_v0_paired.mp4 --json out.json
 
-Two tasks, as in docs/measures: the *held-back* fifth of the film (reference: the training frame nearest in pose, moved
-onto the pose), and the *paired* film (template: the first film, whose mouth says something else; truth: the second).
-Every figure stands beside its baselines: the nearest training frame pasted in, the mean picture, and the instrument
-itself on the true frames.
+Two tasks, as in docs/presenter.md: the *held-back* fifth of the film (reference: the training frame nearest in pose,
+moved onto the pose), and the *paired* film (template: the first film, whose mouth says something else; truth: the
+second). Every figure stands beside its baselines: the nearest training frame pasted in, the mean picture, and the
+instrument itself on the true frames.
 
     python -m tools.presenter.measure AVATAR presenter_v0.mp4 presenter_v0_paired.mp4 --lookahead 0 1 2 3 4 5 6 7
 

@@ -92,7 +92,7 @@ def sentences(seed: int) -> list[str]:
 
 
 def unheard(seed: int) -> list[str]:
-    """What a paired film says: sentences that no encoder or ear was taught with, in an order that depends on ``seed``.
+    """What a paired film says: sentences that no encoder or ear was taught to hear, in an order of ``seed``.
 
     The others are read aloud in the encoder's training too, also in these voices.
     """

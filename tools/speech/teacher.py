@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lipwright.avatar import ENCODER
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.runtimes.stored import stored_weights
 from lipwright.runtimes.torch import load_audio_encoder
@@ -28,6 +27,9 @@ def load_encoder(path: Path) -> AudioEncoder:
         MissingExtraError: onnx is not installed.
     """
     if path.is_dir():
+        # an avatar's room wants more than a training has on a bare machine with a graphics card
+        from lipwright.avatar import ENCODER
+
         return load_encoder(path / ENCODER)
     if path.suffix != ".onnx":
         return _frozen(load_audio_encoder(path))

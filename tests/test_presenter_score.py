@@ -1,0 +1,80 @@
+"""tools/presenter/measure: each figure of a case notices what it is there for, on a film whose truth is known."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from lipwright.contract import SAMPLE_RATE, FloatArray, UInt8Array
+from media import write_film
+from talking import ROOT, SIDE, face
+from tools.presenter.film import Film
+from tools.presenter.measure import Case, Task, load_rois, make_task, meshes, score
+
+#: How far the mouth is open in each frame: it talks, keeps still, and talks again.
+TALK = (1 - np.cos(np.arange(24) * 2 * np.pi / 8)) / 2
+OPENINGS = np.concatenate([TALK, np.zeros(20), TALK])
+PHONES = [["aa", 0.0, 0.96], ["pau", 0.96, 1.6], ["m", 1.6, 1.76], ["aa", 1.76, 2.72]]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    folder, count = tmp_path_factory.mktemp("film"), len(OPENINGS)
+    picture = cv2.imread(str(ROOT / "tests" / "data" / "face" / "open.jpg"))
+    assert picture is not None
+    points = np.load(ROOT / "tests" / "data" / "face" / "landmarks68.npy")[0] * (SIDE / picture.shape[1])
+    sound = np.zeros((count * SAMPLE_RATE // 25, 1), np.float32)
+    write_film(folder / "nod.mp4", [face(opening) for opening in OPENINGS], samples=sound)
+    truth = {"landmarks68": np.repeat(points[None], count, axis=0).astype(np.float32), "lip_gap": OPENINGS}
+    np.savez(folder / "nod_truth.npz", allow_pickle=False, **truth)
+    (folder / "nod_truth.json").write_text(json.dumps({"phones": PHONES}), encoding="utf-8")
+    film = Film.open(folder / "nod.mp4")
+    return make_task("all of it", film, load_rois(film), range(count))
+
+
+@pytest.fixture(scope="module")
+def mesh(task: Task) -> FloatArray:
+    return meshes(task, task.rois)
+
+
+def scored(task: Task, rois: UInt8Array, mesh: FloatArray) -> dict[str, float]:
+    return score(task, Case("case", rois), mesh)
+
+
+@pytest.fixture(scope="module")
+def truth(task: Task, mesh: FloatArray) -> dict[str, float]:
+    return scored(task, task.rois, mesh)
+
+
+def test_the_truth_is_like_itself(truth: dict[str, float]) -> None:
+    assert truth["psnr_db"] > 60 and truth["ssim"] == pytest.approx(1) and truth["sharpness"] == pytest.approx(1)
+    assert truth["lip_gap_r"] > 0.95 and truth["lip_gap_lag"] == 0 and truth["lip_gap_amplitude"] == pytest.approx(1)
+    assert truth["lmd"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_blurred_mouth_is_as_well_timed_and_not_as_sharp(
+    task: Task, mesh: FloatArray, truth: dict[str, float]
+) -> None:
+    found = scored(task, np.stack([cv2.GaussianBlur(roi, (0, 0), 4) for roi in task.rois]), mesh)
+    assert found["sharpness"] < 0.5 and found["psnr_db"] < truth["psnr_db"] - 20 and found["ssim"] < 0.95
+    assert found["lip_gap_r"] > 0.9
+
+
+def test_a_frozen_mouth_follows_nothing(task: Task, mesh: FloatArray) -> None:
+    found = scored(task, np.repeat(task.rois[4:5], len(task.rois), axis=0), mesh)
+    assert not found["lip_gap_r"] > 0.5 and found["lip_gap_amplitude"] < 0.2 and found["lmd"] > 0.005
+
+
+def test_lips_that_are_late_are_known_by_their_lag(task: Task, mesh: FloatArray) -> None:
+    found = scored(task, np.roll(task.rois, 2, axis=0), mesh)
+    assert found["lip_gap_lag"] == 2 and found["lip_gap_r"] < 0.6, "r is that at the film's own time"
+
+
+def test_a_mouth_that_moves_in_silence_is_not_at_rest(task: Task, mesh: FloatArray, truth: dict[str, float]) -> None:
+    restless = task.rois.copy()
+    restless[24:44] = task.rois[2:22]
+    found = scored(task, restless, mesh)
+    assert found["rest_gap_99"] > 2 * truth["rest_gap_99"] and found["rest_step_99"] > 5 * truth["rest_step_99"]
