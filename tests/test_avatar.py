@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ from lipwright.avatar import (
 )
 from lipwright.avatar.manifest import Record
 from lipwright.avatar.storage import MANIFEST, Content
-from lipwright.contract import AVE, CENTRED, NO_RECT
+from lipwright.contract import AVE, CENTRED, NO_RECT, BuiltIn
 from lipwright.digest import sha256
 from lipwright.errors import AvatarError
 from lipwright.runtimes import open_runtime
@@ -152,8 +152,8 @@ def test_open_by_name_in_the_current_folder(folder: Path, monkeypatch: pytest.Mo
 
 def test_the_presenter_has_a_name_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_avatar("presenter") == builtin_avatar()
-    with pytest.raises(AvatarError, match=r"no avatar 'tony'; .*; built in: presenter$"):
+    assert find_avatar("presenter") == builtin_avatar() and find_avatar("mira") == builtin_avatar("mira")
+    with pytest.raises(AvatarError, match=r"no avatar 'tony'; .*; built in: presenter, mira$"):
         find_avatar("tony")
     shutil.copytree(folder, tmp_path / "presenter.avatar")
     assert find_avatar("presenter") == Path("presenter.avatar"), "one's own comes first"
@@ -167,7 +167,8 @@ def test_a_folder_that_is_no_avatar_points_to_import(tmp_path: Path) -> None:
 def test_the_builtin_avatar_has_its_place() -> None:
     assert builtin_avatar().name == "presenter.avatar"
     assert builtin_avatar().parent.name == "data"
-    assert builtin_sound().is_file()
+    assert all(builtin_sound(name).is_file() for name in get_args(BuiltIn))
+    assert builtin_sound("mira") != builtin_sound()
 
 
 def test_an_incomplete_package_opens_and_says_what_it_cannot_do(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import av
 import cv2
@@ -25,6 +26,7 @@ from command import Command, Outcome
 from lipwright import avatar as avatar_room
 from lipwright import cli, export_avatar
 from lipwright.avatar import FAST_GENERATOR, WEIGHTS, Avatar, ModelRecord, builtin_sound
+from lipwright.contract import BuiltIn
 from lipwright.errors import AvatarError
 
 COMMANDS = {
@@ -43,7 +45,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 @pytest.fixture
 def presenter(tiny: Avatar, monkeypatch: pytest.MonkeyPatch) -> Avatar:
     """The tiny avatar in the place of the built-in one."""
-    monkeypatch.setattr(avatar_room, "builtin_avatar", lambda: tiny.path)
+    monkeypatch.setattr(avatar_room, "builtin_avatar", lambda name="presenter": tiny.path)
     return tiny
 
 
@@ -170,8 +172,16 @@ def test_demo_speaks_the_built_in_sentences(lipwright: Command, presenter: Avata
     assert "--force" in refused.err
 
 
-def test_demo_sound_is_what_the_readme_says() -> None:
-    with av.open(str(DEMO)) as container:
+def test_the_second_one_speaks_in_a_voice_of_her_own(lipwright: Command, tmp_path: Path) -> None:
+    film = tmp_path / "mira.mp4"
+    outcome = lipwright("demo", "--avatar", "mira", "-o", film, "--quality", "fast", "--json", *ON_ONNX)
+    assert outcome.json["frames"] == 353
+    assert lipwright("demo", "--avatar", "nobody", "-o", film).code == 2
+
+
+@pytest.mark.parametrize("name", get_args(BuiltIn))
+def test_demo_sound_is_what_the_readme_says(name: BuiltIn) -> None:
+    with av.open(str(builtin_sound(name))) as container:
         stream = container.streams.audio[0]
         assert (stream.rate, stream.channels, stream.codec_context.name) == (16_000, 1, "flac")
         samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])

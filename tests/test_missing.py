@@ -33,7 +33,7 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 @pytest.fixture(autouse=True)
 def presenter(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> Avatar:
     """The tiny avatar in the place of the built-in one."""
-    monkeypatch.setattr(avatar_room, "builtin_avatar", lambda: avatar.path)
+    monkeypatch.setattr(avatar_room, "builtin_avatar", lambda name="presenter": avatar.path)
     return avatar
 
 

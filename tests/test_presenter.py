@@ -1,21 +1,23 @@
-"""The built-in presenter: whole, quiet when nobody speaks, and moved by the sound alone."""
+"""The built-in presenters: whole, quiet when nobody speaks, and moved by the sound alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
+from lipwright.contract import BuiltIn
 from lipwright.render import Networks
 from tools.presenter import lips
 
 
-@pytest.fixture(scope="module")
-def presenter() -> Avatar:
-    return Avatar.open(builtin_avatar())
+@pytest.fixture(scope="module", params=get_args(BuiltIn))
+def presenter(request: pytest.FixtureRequest) -> Avatar:
+    return Avatar.open(builtin_avatar(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def networks(presenter: Avatar) -> Networks:
 
 @pytest.fixture(scope="module")
 def twin(presenter: Avatar, networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
-    """The presenter with a template that speaks: his own listens."""
+    """The presenter with a template that speaks: the own one listens."""
     return lips.speaking_twin(presenter, networks, tmp_path_factory.mktemp("twin"))
 
 
@@ -37,6 +39,12 @@ def own(twin: Avatar) -> lips.Gaps:
 def test_the_package_is_whole(presenter: Avatar) -> None:
     assert presenter.verify() == []
     assert presenter.missing() == []
+
+
+def test_all_hear_by_one_encoder(presenter: Avatar) -> None:
+    """What docs/voice.md measures holds for each of them."""
+    assert presenter.name in get_args(BuiltIn)
+    assert presenter.manifest.encoder == Avatar.open(builtin_avatar()).manifest.encoder
 
 
 def test_it_says_that_it_shows_nobody(presenter: Avatar) -> None:

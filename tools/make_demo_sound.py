@@ -1,6 +1,6 @@
-"""Make src/lipwright/data/demo.flac: the sentences of demo_sentences.txt read aloud by flite's voice rms.
+"""Make what the built-in presenters say: the sentences of demo_sentences.txt read aloud by a voice of flite.
 
-    python tools/make_demo_sound.py [OUT.flac]
+    python tools/make_demo_sound.py [OUT.flac] --voice rms
 
 Needs the Debian package flite. The sentences are in no training data: whoever collects training text leaves out every
 line of tools/demo_sentences.txt.
@@ -8,8 +8,8 @@ line of tools/demo_sentences.txt.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
-import sys
 import tempfile
 import wave
 from pathlib import Path
@@ -18,7 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-VOICE = "rms"
+#: Where what each voice says lies in the package: the presenter's rms, mira's slt.
+PLACES = {"rms": "demo.flac", "slt": "demo_mira.flac"}
 RATE = 16_000
 STRETCH = 0.95
 #: Seconds of rest before the first sentence, between two, and after the last.
@@ -35,15 +36,15 @@ def sentences() -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def speak(sentence: str) -> Int16Array:
+def speak(sentence: str, voice: str) -> Int16Array:
     """One sentence as int16 samples at 16 kHz."""
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sentence.wav"
-        command = ["flite", "-voice", VOICE, "--setf", f"duration_stretch={STRETCH}", "-t", sentence, "-o", str(sound)]
+        command = ["flite", "-voice", voice, "--setf", f"duration_stretch={STRETCH}", "-t", sentence, "-o", str(sound)]
         subprocess.run(command, check=True)
         with wave.open(str(sound)) as reader:
             if reader.getframerate() != RATE:
-                raise SystemExit(f"flite's voice {VOICE} speaks at {reader.getframerate()} Hz, expected {RATE}")
+                raise SystemExit(f"flite's voice {voice} speaks at {reader.getframerate()} Hz, expected {RATE}")
             return np.frombuffer(reader.readframes(reader.getnframes()), "<i2").astype(np.int16)
 
 
@@ -52,11 +53,11 @@ def silence(seconds: float) -> Int16Array:
     return np.zeros(round(seconds * RATE), np.int16)
 
 
-def compose() -> Int16Array:
+def compose(voice: str) -> Int16Array:
     """All sentences with their rests, scaled to the peak level."""
     parts = [silence(LEAD)]
     for sentence in sentences():
-        parts += [speak(sentence), silence(GAP)]
+        parts += [speak(sentence, voice), silence(GAP)]
     samples = np.concatenate([*parts[:-1], silence(TAIL)])
     loudest = int(np.abs(samples.astype(np.int32)).max())
     return np.rint(samples * (PEAK * 32767 / loudest)).astype(np.int16)
@@ -75,11 +76,14 @@ def write_flac(path: Path, samples: Int16Array) -> None:
 
 
 def main() -> None:
-    """Write the sound to the path on the command line, or to its place in the package."""
-    default = Path(__file__).parent.parent / "src" / "lipwright" / "data" / "demo.flac"
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("out", type=Path, nargs="?", help="default: its place in the package")
+    parser.add_argument("--voice", choices=PLACES, default="rms")
+    options = parser.parse_args()
+    out = options.out or Path(__file__).parent.parent / "src" / "lipwright" / "data" / PLACES[options.voice]
     out.parent.mkdir(parents=True, exist_ok=True)
-    samples = compose()
+    samples = compose(options.voice)
     write_flac(out, samples)
     print(f"{out}: {len(samples) / RATE:.2f} s, {out.stat().st_size} bytes")
 

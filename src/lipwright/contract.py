@@ -30,6 +30,8 @@ MASK_XYWH = (5, 5, 310, 305)
 Border = Literal["soft", "exact"]
 #: Which of an avatar's generators draws: the one of full quality, or a narrower, faster one.
 Quality = Literal["full", "fast"]
+#: The avatars that come with lipwright, by name: people who do not exist.
+BuiltIn = Literal["presenter", "mira"]
 
 # --- mel spectrogram of the family ----------------------------------------------------------------------------------
 N_FFT = 800

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lipwright.avatar.checks import problems
 from lipwright.avatar.manifest import Manifest, ModelRecord
 from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, new_folder
-from lipwright.contract import FEATURE_DIM, NO_RECT, FloatArray, Quality, Rect
+from lipwright.contract import FEATURE_DIM, NO_RECT, BuiltIn, FloatArray, Quality, Rect
 from lipwright.digest import sha256
 from lipwright.errors import AvatarError
 
@@ -44,30 +44,29 @@ RectArray = npt.NDArray[np.int32]
 
 _DATA = Path(__file__).parent.parent / "data"
 
-#: The avatar that comes with lipwright; its film and networks are ours, and it shows nobody.
-_BUILT_IN = "presenter"
+#: Who comes with lipwright, and what each says in the demo, in a voice of his or her own.
+_BUILT_IN: dict[BuiltIn, str] = {"presenter": "demo.flac", "mira": "demo_mira.flac"}
 
 
-def builtin_avatar() -> Path:
-    """The folder of the presenter that comes with lipwright."""
-    return _DATA / f"{_BUILT_IN}{SUFFIX}"
+def builtin_avatar(name: BuiltIn = "presenter") -> Path:
+    """The folder of an avatar that comes with lipwright; its film and networks are ours, and it shows nobody."""
+    return _DATA / f"{name}{SUFFIX}"
 
 
-def builtin_sound() -> Path:
-    """What the presenter says in the demo: FLAC, 16 kHz, mono."""
-    return _DATA / "demo.flac"
+def builtin_sound(name: BuiltIn = "presenter") -> Path:
+    """What a built-in avatar says in the demo: FLAC, 16 kHz, mono."""
+    return _DATA / _BUILT_IN[name]
 
 
 def find_avatar(name: str | Path) -> Path:
-    """The folder of an avatar given by path, by name for ``NAME.avatar`` in the current folder, or ``presenter``.
+    """The folder of an avatar by path, by name for ``NAME.avatar`` in the current folder, or by name of a built-in one.
 
     Raises:
-        AvatarError: there is none; the message lists the avatars that are in the current folder, and the built-in one.
+        AvatarError: there is none; the message lists the avatars that are in the current folder, and the built-in ones.
     """
     path = Path(name)
     candidates = [path, path.with_name(path.name + SUFFIX)] if path.name else [path]
-    if str(name) == _BUILT_IN:
-        candidates.append(builtin_avatar())
+    candidates += [builtin_avatar(known) for known in _BUILT_IN if known == str(name)]
     for candidate in candidates:
         if (candidate / MANIFEST).is_file():
             return candidate
@@ -78,7 +77,7 @@ def find_avatar(name: str | Path) -> Path:
         )
     here = sorted(found.name for found in Path().glob(f"*{SUFFIX}"))
     known = f"in this folder: {', '.join(here)}" if here else "there is none in this folder"
-    raise AvatarError(f"no avatar {str(name)!r}; {known}; built in: {_BUILT_IN}")
+    raise AvatarError(f"no avatar {str(name)!r}; {known}; built in: {', '.join(_BUILT_IN)}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Avatar:
 
     @classmethod
     def open(cls, name: str | Path) -> Self:
-        """Open by path, by the name of a ``NAME.avatar`` in the current folder, or ``presenter`` for the built-in one.
+        """Open by path, by the name of a ``NAME.avatar`` in the current folder, or by that of a built-in one.
 
         Raises:
             AvatarError: not found, incomplete, a manifest that is wrong, rects that do not fit the film, or an audio

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lipwright.cli.process import set_debug, set_verbose
-from lipwright.contract import WINDOW_FUTURE, Border, Quality
+from lipwright.contract import WINDOW_FUTURE, Border, BuiltIn, Quality
 from lipwright.runtimes.base import Precision
 
 Verbose = Annotated[
@@ -24,6 +24,7 @@ PackageOutput = Annotated[Path, typer.Option("-o", "--out", help="NAME.avatar, t
 RuntimeName = Annotated[
     str, typer.Option("--runtime", help="auto, onnxruntime, openvino or torch; onnxruntime:cuda names a provider.")
 ]
+BuiltInName = Annotated[BuiltIn, typer.Option("--avatar", help="Who speaks, each in a voice of his or her own.")]
 QualityName = Annotated[
     Quality, typer.Option(help="fast draws with the avatar's second, narrower network, where it has one.")
 ]

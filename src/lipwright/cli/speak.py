@@ -18,6 +18,7 @@ from lipwright.cli.credentials import IHaveConsent, NoCredentials, SignCert, Sig
 from lipwright.cli.options import (
     AsJson,
     BorderName,
+    BuiltInName,
     Debug,
     Force,
     Lookahead,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @app.command()
 def demo(
     out: Output = "demo.mp4",
+    avatar: BuiltInName = "presenter",
     quality: QualityName = "full",
     runtime: RuntimeName = "auto",
     precision: PrecisionName = "auto",
@@ -53,12 +55,12 @@ def demo(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Let the built-in presenter speak the built-in sentences."""
-    from lipwright.avatar import builtin_sound
+    """Let a built-in presenter speak the built-in sentences."""
+    from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 
-    opened = open_avatar(None).at(quality)
+    opened = Avatar.open(builtin_avatar(avatar)).at(quality)
     disclosure = disclosure_of(opened, sign_key, sign_cert, no_credentials=no_credentials, i_have_consent=False)
-    result = _speak(builtin_sound(), out, opened, disclosure, None, force, runtime, precision)
+    result = _speak(builtin_sound(avatar), out, opened, disclosure, None, force, runtime, precision)
     _print_result(result, as_json)
 
 
