@@ -12,6 +12,7 @@ from pages import PAGES_WITH_COMMANDS, ROOT, ShellLine, fault, lines_of
 
 #: What a page tells to call, outside of blocks that run as they stand, and the test that runs it.
 RUN_BY = {
+    "lipwright demo": "test_cli.py::test_the_second_one_speaks_in_a_voice_of_her_own",
     "lipwright check": "test_docs_walks.py::test_the_page_of_vectors",
     "lipwright vectors": "test_docs_walks.py::test_the_page_of_vectors",
     "lipwright bench": "test_docs_walks.py::test_the_commands_of_the_page_of_performance",
