@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +27,7 @@ from lipwright.training import collect as collecting
 from lipwright.training.collect import collect
 from lipwright.training.data import References, Sampler, balanced, pixel_weight, similarity, windows
 from lipwright.training.folded import amplify, fold, unfolded
+from lipwright.training.heap import keep_pages
 from lipwright.training.lessons import Teachers, drawing, listening, speaking
 from lipwright.training.loop import Phase, Student, Trainer
 from lipwright.training.losses import picture_loss, pyramid_loss
@@ -347,3 +352,36 @@ def test_the_gain_moves_the_mouth_further_from_rest_and_leaves_rest_alone() -> N
         torch.testing.assert_close(heard(quiet), before, atol=1e-4, rtol=0)
         torch.testing.assert_close(heard(loud), wished, atol=1e-4, rtol=0)
     assert float((wished - before).abs().mean()) > 0.1
+
+
+#: Prints how many pages the kernel had to fetch for ten tensors of 64 MiB, made and freed one after the other, once
+#: the heap has found its size.
+_FETCHED = """
+import resource, sys, torch
+from lipwright.training.heap import keep_pages
+asked = sys.argv[1] == "keep" and keep_pages()
+for _ in range(20):
+    torch.ones(16 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(16 << 20)
+print(int(asked), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _pages_fetched(how: str) -> tuple[bool, int]:
+    answer = subprocess.run([sys.executable, "-c", _FETCHED, how], capture_output=True, text=True, check=True).stdout
+    asked, faults = answer.split()
+    return asked == "1", int(faults)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library can be asked")
+def test_a_training_keeps_the_pages_that_it_frees() -> None:
+    (asked, kept), (_, given_back) = _pages_fetched("keep"), _pages_fetched("leave")
+    assert asked
+    assert kept < given_back / 10
+
+
+def test_a_c_library_that_cannot_be_asked_is_left_alone() -> None:
+    with mock.patch.object(platform, "libc_ver", return_value=("", "")):
+        assert keep_pages() is False

@@ -30,6 +30,7 @@ from lipwright.training.base import exported_weights, go_on
 from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, full_windows
 from lipwright.training.folded import amplify, fold, unfolded
+from lipwright.training.heap import keep_pages
 from lipwright.training.lessons import ear, learner, lesson
 from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
@@ -124,6 +125,7 @@ def main() -> None:
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
+    keep_pages()
     options.out.mkdir(parents=True, exist_ok=True)
     pack = Pack.load(options.pack)
     speech = SpeechSampler(Speech.load(options.speech), seed=2)

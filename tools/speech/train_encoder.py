@@ -32,6 +32,7 @@ from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WIN
 from lipwright.durable import take_name, write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.training.heap import keep_pages
 from lipwright.training.loop import follow, save_weights
 from tools.running import claim, digest_of, in_a_sentence
 from tools.speech.teacher import heir, load_encoder, unlikeness
@@ -427,6 +428,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.steps is not None and options.steps < 1:
         parser.error("--steps must be 1 or more")
+    keep_pages()
     with in_a_sentence():
         _run(options)
 

@@ -37,6 +37,7 @@ from lipwright.training.compiled import compile_in_place
 from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.folded import unfolded
+from lipwright.training.heap import keep_pages
 from lipwright.training.hearing import Hearing, heard
 from lipwright.training.held_out import HeldOut, Score, draw, unchosen
 from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_shown, plainly
@@ -117,6 +118,7 @@ def train_person(
     device = device_for(device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
+    keep_pages()
     sampler = Sampler(pack, pack.training_frames(), seed=1)
     plan = _settled(plan, pack, sampler, folder, width, device, minutes, progress)
     torch.set_num_threads(plan.threads)
