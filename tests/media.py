@@ -165,6 +165,7 @@ def write_film(
     sound_start: float = 0,
     picture_start: float = 0,
     keyframes: int = 12,
+    aspect: Fraction | int = 1,
 ) -> Path:
     """Encode a film.
 
@@ -183,6 +184,7 @@ def write_film(
         sound_start: time stamp of the first sample in seconds.
         picture_start: time stamp of the first picture in seconds.
         keyframes: pictures from one key picture to the next.
+        aspect: of a stored pixel, its width over its height. The pictures are stored as they are given.
     """
     upright = (counter_picture(i) for i in range(pictures)) if isinstance(pictures, int) else iter(pictures)
     first = next(upright)
@@ -191,6 +193,7 @@ def write_film(
         video: Any = container.add_stream(codec, rate=Fraction(fps), time_base=ticks)
         video.height, video.width = _stored(first, rotation).shape[:2]
         video.pix_fmt = pix_fmt
+        video.codec_context.sample_aspect_ratio = Fraction(aspect)
         video.options = {"crf": "12", "g": str(keyframes), "preset": "veryfast"} if codec.startswith("libx26") else {}
         if codec == "libx265":
             video.options |= {"x265-params": "log-level=none"}

@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 import torch
 
-from avatars import tiny_encoder
+from avatars import tiny_encoder, tiny_generator
 from lipwright import cli, patch, trial
 from lipwright.audio.decode import SoundReader
 from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, Consent, consent_standing
+from lipwright.avatar.manifest import Segment
 from lipwright.cli.make import _Lines
 from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.create import (
@@ -42,7 +43,7 @@ from lipwright.create import (
     walk,
 )
 from lipwright.create import measure as measures
-from lipwright.create.fit import _exported, usable_device
+from lipwright.create.fit import _exported, open_pack, usable_device
 from lipwright.create.report import Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
@@ -185,6 +186,10 @@ def test_the_figures_stand_in_the_manifest_beside_their_baselines(made: Made) ->
     assert isinstance(own, dict) and asked <= set(own)
     training = figures["training"]
     assert isinstance(training, dict) and training["pictures"] == 2 + (3 + 7) + 1  # a clip and two beside it
+    whole = made.created.trained.training
+    assert training == whole, "nothing else keeps it when the training's folder has gone"
+    assert all(phase["curve"] and phase["ended"] for phase in whole["phases"])
+    assert whole["held_out"]["measured"] == len(whole["references"]) > 0 and whole["ear"]
     assert figures["film_seconds"] == FRAMES / 25
     json.dumps(figures, allow_nan=False)
 
@@ -210,6 +215,15 @@ def foreign(
     monkeypatch.setattr(Networks, "redraw", redraw)
     monkeypatch.setattr(measures, "FOREIGN_FRAMES", 50)
     return measures._foreign(avatar, Networks.open(avatar), lambda _: None)
+
+
+def test_a_film_that_begins_between_two_cuts_can_be_measured(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scene too short to be used has faces, and lies in no segment."""
+    avatar = made.created.trained.avatar
+    later = replace(avatar, manifest=avatar.manifest.changed(segments=[Segment(start=8, stop=avatar.frame_count)]))
+    assert later.rect(0).usable
+    found = foreign(later, monkeypatch, lambda rois, _: rois)
+    assert set(found) == {"same_lips_r", "template_lips_r"}
 
 
 def test_lips_that_copy_the_film_are_found_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,6 +411,44 @@ def test_a_prepared_avatar_goes_on_unless_its_film_has_changed(tmp_path: Path, l
     assert frames_of(out) == 30
 
 
+def test_what_was_packed_of_another_film_is_not_learnt_from(tmp_path: Path) -> None:
+    """Who films anew, or gives the sound, and calls `prepare --force` and `train`."""
+    out = tmp_path / "me.avatar"
+    first = prepare(short_film(tmp_path / "one.mp4", 30), out).avatar
+    pack = open_pack(first)
+    assert len(pack.mouth) == 30 and len(open_pack(first).mouth) == 30
+    second = prepare(short_film(tmp_path / "two.mp4", 40), out, replace=True).avatar
+    learnt = training_folder(out) / "run" / "speak320.pth"
+    learnt.parent.mkdir()
+    learnt.write_bytes(b"hours")
+    with pytest.raises(AvatarError, match="another film or sound than that of"):
+        open_pack(second)
+    assert learnt.is_file()
+    learnt.unlink()
+    assert len(open_pack(second).mouth) == 40
+
+
+def test_a_base_that_is_none_is_told_before_the_film_is_looked_at(tmp_path: Path, looked: mock.Mock) -> None:
+    film = short_film(tmp_path / "me.mp4", 30)
+    base = prepare(film, tmp_path / "base.avatar").avatar
+    called = looked.call_count
+    with pytest.raises(AvatarError, match=r"base\.avatar has no generator to start from"):
+        create(film, tmp_path / "me.avatar", base=base)
+    assert looked.call_count == called and not (tmp_path / "me.avatar").exists()
+
+
+def test_an_avatar_may_be_called_by_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "me.avatar"
+    film = short_film(tmp_path / "me.mp4", 30)
+    prepare(film, out)
+    monkeypatch.chdir(out)
+    assert training_folder(Avatar.open(".").path) == training_folder(out)
+    monkeypatch.chdir(tmp_path)
+    for make in (prepare, create):
+        with pytest.raises(AvatarError, match="exists and is not an avatar"):
+            make(film, Path())
+
+
 def test_a_damaged_note_is_named(tmp_path: Path, looked: mock.Mock) -> None:
     film, out = short_film(tmp_path / "me.mp4", 30), tmp_path / "me.avatar"
     with pytest.raises(LongPartError):
@@ -437,7 +489,8 @@ def test_the_familys_own_encoder_hears_the_film(tmp_path: Path) -> None:
 
 def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.Mock) -> None:
     film, encoder = short_film(tmp_path / "me.mp4", 30), tiny_encoder(tmp_path / "ave.onnx")
-    base = prepare(film, tmp_path / "base.avatar", audio_encoder=encoder, alignment=AVE).avatar
+    heard = prepare(film, tmp_path / "base.avatar", audio_encoder=encoder, alignment=AVE).avatar
+    base = heard.put_model("generator", tiny_generator(tmp_path / "g.onnx"), licence="CC0-1.0", origin="made by a test")
     with pytest.raises(LongPartError):
         create(film, tmp_path / "me.avatar", base=base)
     assert Avatar.open(tmp_path / "me.avatar").manifest.encoder == base.manifest.encoder

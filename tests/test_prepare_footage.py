@@ -27,7 +27,7 @@ from lipwright.errors import AvatarError, LipwrightError
 from lipwright.face import rect_box, rect_box68
 from lipwright.prepare import Kind, prepare, work_folder
 from lipwright.prepare.film import write_atomically
-from lipwright.prepare.footage import FilmReader
+from lipwright.prepare.footage import FilmReader, square_size
 from lipwright.prepare.sound import listen
 from lipwright.quality import psnr
 from lipwright.video import VideoReader
@@ -73,6 +73,19 @@ def interlaced_film(path: Path, picture: Callable[[Fraction], UInt8Array], frame
             container.mux(video.encode(mark.vpull()))
         container.mux(video.encode(None))
     return path
+
+
+def squeezed_film(path: Path, picture: Callable[[Fraction], UInt8Array], frames: int, rotation: int = 0) -> Path:
+    """Every picture stored three quarters as wide as it is shown, as HDV and AVCHD do, on its side with 90."""
+
+    def narrow(k: int) -> UInt8Array:
+        whole = picture(Fraction(k, FPS))
+        height, width = whole.shape[:2]
+        size = (width, height * 3 // 4) if rotation else (width * 3 // 4, height)
+        return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    sound = speech(frames)[:, None]
+    return write_film(path, map(narrow, range(frames)), rotation=rotation, aspect=Fraction(4, 3), samples=sound)
 
 
 def hdr_film(path: Path, levels: tuple[float, ...], transfer: ColorTrc) -> Path:
@@ -142,6 +155,35 @@ def test_whole_pictures_pass_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+# --- pixels that are not square ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("stored", "aspect", "shown"),
+    [
+        ((1440, 1080), Fraction(4, 3), (1920, 1080)),  # HDV, AVCHD
+        ((720, 576), Fraction(64, 45), (1024, 576)),  # DV of 16:9
+        ((720, 480), Fraction(8, 9), (720, 540)),  # DV of 4:3, NTSC
+        ((1280, 720), Fraction(1), (1280, 720)),
+        ((1279, 719), None, (1279, 719)),
+        ((640, 480), Fraction(0), (640, 480)),
+    ],
+)
+def test_no_pixel_is_lost_when_they_become_square(
+    stored: tuple[int, int], aspect: Fraction | None, shown: tuple[int, int]
+) -> None:
+    assert square_size(*stored, aspect) == shown
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_film_in_narrow_pixels_is_as_wide_as_it_was(tmp_path: Path, rotation: int) -> None:
+    film = squeezed_film(tmp_path / "s.mp4", moving, 12, rotation)
+    with FilmReader(film) as whole, VideoReader(film) as raw:
+        assert (raw.width, raw.height) == ((256, 72) if rotation else (192, 96))
+        assert (whole.width, whole.height) == (256, 96)
+        for k, picture in enumerate(whole):
+            assert picture.shape == (96, 256, 3) and psnr(picture, moving(Fraction(k, FPS))) > 34, k
+        np.testing.assert_array_equal(next(whole.read(7, 8)), list(whole)[7])
+
+
 # --- HDR --------------------------------------------------------------------------------------------------------------
 #: BT.2408: signal level in HDR and what BT.709 shows for the same light: mid grey, white, and what is brighter.
 HDR = {
@@ -188,6 +230,10 @@ def interlaced(path: Path) -> Path:
     return interlaced_film(path, talking, FRAMES, top_first=False)
 
 
+def squeezed(path: Path) -> Path:
+    return squeezed_film(path, talking, FRAMES)
+
+
 LONG, EARLY = speech(FRAMES + 30)[:, None], speech(FRAMES - 15)[:, None]
 CASES = {
     "59.94, on its head, 10-bit HEVC": Case(
@@ -198,6 +244,7 @@ CASES = {
         at_rate(Fraction(15), rotation=270, samples=EARLY), frozenset({Kind.SHORT, Kind.NO_SOUND})
     ),
     "variable": Case(at_uneven_times),
+    "in narrow pixels": Case(squeezed),
     "interlaced, without sound": Case(interlaced, frozenset({Kind.SHORT, Kind.NO_SOUND})),
     "interlaced, sound from a file": Case(
         interlaced, audio=lambda path: write_sound(path, np.repeat(speech(FRAMES)[:, None], 3, 0), 48_000)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
-from lipwright.contract import SAMPLE_RATE, FloatArray, UInt8Array
+from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, UInt8Array
+from lipwright.quality import closed_lips, psnr
+from lipwright.training.pack import Pack
 from media import write_film
 from talking import ROOT, SIDE, face
+from tools.presenter import measure
 from tools.presenter.film import Film
-from tools.presenter.measure import Case, Task, load_rois, make_task, meshes, score
+from tools.presenter.measure import Case, Task, held_back, load_rois, make_task, meshes, paired, phones_of, score
+from tools.presenter.pack import HELD_OUT
 
 #: How far the mouth is open in each frame: it talks, keeps still, and talks again.
 TALK = (1 - np.cos(np.arange(24) * 2 * np.pi / 8)) / 2
@@ -21,7 +27,7 @@ PHONES = [["aa", 0.0, 0.96], ["pau", 0.96, 1.6], ["m", 1.6, 1.76], ["aa", 1.76, 
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
     folder, count = tmp_path_factory.mktemp("film"), len(OPENINGS)
     picture = cv2.imread(str(ROOT / "tests" / "data" / "face" / "open.jpg"))
     assert picture is not None
@@ -31,8 +37,17 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     truth = {"landmarks68": np.repeat(points[None], count, axis=0).astype(np.float32), "lip_gap": OPENINGS}
     np.savez(folder / "nod_truth.npz", allow_pickle=False, **truth)
     (folder / "nod_truth.json").write_text(json.dumps({"phones": PHONES}), encoding="utf-8")
-    film = Film.open(folder / "nod.mp4")
-    return make_task("all of it", film, load_rois(film), range(count))
+    return Film.open(folder / "nod.mp4")
+
+
+@pytest.fixture(scope="module")
+def pack(film: Film) -> Pack:
+    return load_rois(film)
+
+
+@pytest.fixture(scope="module")
+def task(film: Film, pack: Pack) -> Task:
+    return make_task("all of it", film, pack, range(len(OPENINGS)))
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +93,51 @@ def test_a_mouth_that_moves_in_silence_is_not_at_rest(task: Task, mesh: FloatArr
     restless[24:44] = task.rois[2:22]
     found = scored(task, restless, mesh)
     assert found["rest_gap_99"] > 2 * truth["rest_gap_99"] and found["rest_step_99"] > 5 * truth["rest_step_99"]
+
+
+def test_a_closed_sound_said_with_open_lips_is_missed(
+    task: Task, mesh: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This head's lips are 2 % of its height apart when it rests, more than what counts as closed.
+    monkeypatch.setattr(measure, "closed_lips", partial(closed_lips, closed=0.025))
+    said = scored(task, task.rois, mesh)
+    assert (said["closed_recall"], said["closed_phones"]) == (1, 1)
+    gaping = task.rois.copy()
+    gaping[36:48] = task.rois[4]
+    missed = scored(task, gaping, mesh)
+    assert (missed["closed_recall"], missed["closed_phones"]) == (0, 1)
+
+
+def test_sounds_are_counted_from_the_first_frame_that_is_scored(film: Film, pack: Pack) -> None:
+    said = phones_of(make_task("its end", film, pack, range(40, len(OPENINGS))))
+    assert [(phone.name, round(phone.start, 6), round(phone.end, 6)) for phone in said] == [
+        ("m", 0.0, 0.16),
+        ("aa", 0.16, 1.12),
+    ]
+
+
+# --- what the generator is shown --------------------------------------------------------------------------------------
+def test_what_is_held_back_is_drawn_from_what_was_learnt_from(film: Film, pack: Pack) -> None:
+    question = held_back(film, pack)
+    first, stop = len(OPENINGS) - len(OPENINGS) // HELD_OUT, len(OPENINGS)
+    learnt = pack.training_frames()
+    assert question.task.frames == range(first, stop) and max(learnt) < first - FPS
+    np.testing.assert_array_equal(question.task.rois, pack.rois[first:stop])
+    nearest, mean = question.baselines
+    assert all(any(np.array_equal(roi, pack.rois[k]) for k in learnt) for roi in nearest.rois)
+    assert psnr(question.references[4], nearest.rois[4]) > 45, "a still head: to move it onto the pose moves nothing"
+    assert psnr(mean.rois[0], pack.rois[learnt].mean(0).round().astype(np.uint8)) > 60
+    assert psnr(question.references[4], question.task.rois[4]) < 35, "another mouth than the one that is asked for"
+    assert len(held_back(film, pack, 3).task.frames) == 3
+
+
+def test_what_is_dubbed_anew_is_drawn_onto_the_template(film: Film, pack: Pack) -> None:
+    other = replace(pack, rois=pack.rois[::-1].copy())
+    question = paired(pack, film, other)
+    assert question.task.frames == range(len(OPENINGS))
+    np.testing.assert_array_equal(question.references, pack.rois)
+    np.testing.assert_array_equal(question.task.rois, other.rois)
+    assert [case.name for case in question.baselines] == ["template itself", "nearest pose", "mean picture"]
+    np.testing.assert_array_equal(question.baselines[0].rois, pack.rois)
+    short = paired(pack, film, other, 5)
+    assert len(short.references) == len(short.task.rois) == len(short.task.frames) == 5

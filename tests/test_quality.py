@@ -357,7 +357,18 @@ def test_rest_judges_only_pauses() -> None:
     gaps[5] = 0.05
     assert not quality.rest(gaps, silent).quiet
     nothing = quality.rest(np.full(FRAMES, np.nan), silent)
+    assert math.isnan(nothing.jitter)
     assert math.isnan(nothing.gap_99) and nothing.frames == 0 and not nothing.quiet
+
+
+def test_a_tremble_in_a_pause_is_measured_and_speech_is_not() -> None:
+    silent = quality.silent_frames(PHONES, FRAMES)
+    trembling = 0.01 + 0.002 * (np.arange(FRAMES) % 2)
+    found = quality.rest(np.where(silent, trembling, np.sin(np.arange(FRAMES))), silent)
+    assert found.jitter == pytest.approx(0.002) and found.step_99 == pytest.approx(0.002)
+    one_jump = np.where(np.arange(FRAMES) < 10, 0.01, 0.02)
+    steps = 19 + 19  # of two pauses of 20 frames
+    assert quality.rest(one_jump, silent).jitter == pytest.approx(0.01 / math.sqrt(steps))
 
 
 # --- baselines ------------------------------------------------------------------------------------------------------

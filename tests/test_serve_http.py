@@ -220,6 +220,11 @@ def test_a_job_says_how_far_it_is(url: str, sounds: Path, tmp_path: Path) -> Non
     assert httpx.get(job).status_code == 404
 
 
+def uploads() -> int:
+    """Sounds that servers keep for their jobs."""
+    return len(list(Path(tempfile.gettempdir()).glob("lipwright-*/*.sound")))
+
+
 @pytest.mark.usefixtures("slowly")
 def test_a_job_can_be_cancelled_and_others_wait_their_turn(url: str, engine: Engine, sounds: Path) -> None:
     content = (sounds / "short.wav").read_bytes()
@@ -232,8 +237,10 @@ def test_a_job_can_be_cancelled_and_others_wait_their_turn(url: str, engine: Eng
     until(lambda: httpx.get(first).json()["frames"] > 2)
     assert code(httpx.get(f"{first}/result")) == "not_done"
     assert httpx.get(first).json()["seconds_left"] > 0
-    assert httpx.delete(first).status_code == 204
+    kept = uploads()
     assert httpx.delete(second).status_code == 204
+    assert uploads() == kept - 1, "its sound waits for no turn"
+    assert httpx.delete(first).status_code == 204
     until(lambda: httpx.get(third).json()["state"] == "done")
     assert httpx.delete(third).status_code == 204
     assert engine.ready

@@ -97,6 +97,7 @@ def test_only_our_pages_and_friends_may_ask(address: str) -> None:
         "file://",
         f"ftp://{address}",
         "https://friend",
+        "http://[::1",
     ):
         answer = httpx.get(url, headers={"Origin": origin})
         assert (answer.status_code, code(answer)) == (403, "origin")

@@ -25,6 +25,7 @@ from lipwright.serve.session import (
     LiveFrame,
     Session,
     SessionOptions,
+    Speech,
     Take,
     TooFarAheadError,
 )
@@ -424,6 +425,26 @@ def test_nothing_of_an_older_generation_comes_after_an_interrupt(networks: Netwo
     assert all(not take.samples.any() for take in after)
     assert after[FADE_FRAMES + 1].window is bench.rest
     assert steps(np.stack([drawing.window, *(take.window for take in after)])).max() < SMOOTH
+
+
+def test_what_is_said_while_the_interrupted_is_heard_is_said_whole(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An utterance's first tick encodes its whole look-ahead, long enough for an interrupt and new sound to come."""
+    bench = Bench(networks, mode="pushed")
+    bench.push(2)
+    sound, fed = noise(1, SAMPLE_RATE), Speech.feed
+
+    def interrupted(speech: Speech, samples: FloatArray, heard_at: float | None) -> None:
+        monkeypatch.setattr(Speech, "feed", fed)
+        speech.feed(samples, heard_at)
+        bench.session.interrupt(bench.now)
+        bench.session.push(sound, bench.now)
+        bench.session.end()
+
+    monkeypatch.setattr(Speech, "feed", interrupted)
+    bench.run(3)
+    assert where(bench.sound(), sound) / SAMPLE_RATE < 1
 
 
 def test_rest_bridges_until_the_new_lookahead_is_full(networks: Networks) -> None:

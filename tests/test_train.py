@@ -851,6 +851,16 @@ def test_other_seconds_can_be_put_aside_and_a_run_keeps_its_own(pack: Pack, tmp_
             pack.with_held_out(seconds)
 
 
+def test_a_step_in_a_bad_moment_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a single one a training of half an hour was planned for 24 minutes of it."""
+    now, takes = [0.0], iter([9.0, 7.0, 2.0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    trainer = mock.Mock()
+    trainer.learn.side_effect = lambda *_: now.__setitem__(0, now[0] + next(takes))
+    phase = Phase("speak160", size=160, batch=8, steps=3, rate=1e-3)
+    assert planning._step_seconds(trainer, phase, lambda *_: torch.zeros(())) == 2.0
+
+
 def test_a_machine_is_measured(pack: Pack) -> None:
     phases = tuple(replace(phase, batch=1) for phase in TINY.phases)
     costs = planning._measured(pack, Sampler(pack, pack.training_frames(), 1), phases, "mobile", "cpu")
@@ -1269,7 +1279,7 @@ def test_a_measured_step_of_speech_has_no_norms_as_training_has_none(
         seen[phase.name] = any(isinstance(module, nn.BatchNorm2d) for module in trainer.student.generator.modules())
         return 1.0
 
-    monkeypatch.setattr(planning, "_second_step", second)
+    monkeypatch.setattr(planning, "_step_seconds", second)
     sampler = Sampler(pack, pack.training_frames(), 1)
     planning._measured(pack, sampler, TINY.phases, "mobile", "cpu")
     assert seen == {"draw": True, "listen": True, "speak160": False, "speak320": False}

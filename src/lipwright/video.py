@@ -99,7 +99,7 @@ class VideoReader(Reader[UInt8Array]):
                 raise MediaError(f"{self.path}: not a single picture of it can be decoded; convert it to H.264 in MP4")
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or FPS)
             self._end = _declared_end(container, stream)
-        self._size = (first.width, first.height)
+            self._size = self._size_of(stream, first)
         self._orientation = Orientation.of(first)
         self.width, self.height = self._size[::-1] if self._orientation.transposed else self._size
         self._judge_colours(first)
@@ -115,9 +115,12 @@ class VideoReader(Reader[UInt8Array]):
     def __iter__(self) -> Iterator[UInt8Array]:
         return self._watched(self._decode(0, None))
 
-    def read(self, start: int, stop: int) -> Iterator[UInt8Array]:
-        """Pictures start .. stop - 1, BGR uint8 [H, W, 3], as iterating gives them; jumps to the key picture before."""
-        return self._watched(self._decode(start, max(stop - start, 0)))
+    def read(self, start: int, stop: int | None = None) -> Iterator[UInt8Array]:
+        """Pictures start .. stop - 1, BGR uint8 [H, W, 3], as iterating gives them; jumps to the key picture before.
+
+        ``stop`` None: to the end, with a word if that comes too early.
+        """
+        return self._watched(self._decode(start, None if stop is None else max(stop - start, 0)))
 
     def _decode(self, start: int, count: int | None) -> Generator[UInt8Array, None, None]:
         damage = Damage(self.path)
@@ -135,6 +138,10 @@ class VideoReader(Reader[UInt8Array]):
                 yield image
         if count is None:
             self._warn_if_short(index, damage)
+
+    def _size_of(self, stream: VideoStream, first: av.VideoFrame) -> tuple[int, int]:
+        """Width and height of what is read, before it is brought upright: as it is stored."""
+        return first.width, first.height
 
     def _judge_colours(self, first: av.VideoFrame) -> None:
         if first.color_trc in HDR:

@@ -33,7 +33,7 @@ from lipwright import patch
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
 from lipwright.contract import FPS, WINDOW_FUTURE, Alignment, FloatArray, Quality, Rect, UInt8Array, lookahead_ms
-from lipwright.face import FaceFinder, FaceTracker, face_width, lip_gap, lip_points
+from lipwright.face import MESH_POINTS, FaceFinder, FaceTracker, face_width, lip_gap, lip_points
 from lipwright.quality import Phone as TimedPhone
 from lipwright.quality import (
     closed_lips,
@@ -58,7 +58,7 @@ log = logging.getLogger("measure")
 #: How much worse than with all future features a look-ahead may be.
 TOLERANCE = 0.03
 
-_NO_MESH = np.full((468, 3), np.nan, np.float32)
+_NO_MESH = np.full((MESH_POINTS, 3), np.nan, np.float32)
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,7 @@ def score(task: Task, case: Case, true_mesh: FloatArray) -> dict[str, float]:
         "lmd": landmark_distance(lip_points(mesh)[..., :2], lip_points(true_mesh)[..., :2], face_width(true_mesh)),
         "closed_recall": lips.recall,
         "closed_precision": lips.precision,
+        "closed_phones": float(lips.phones),
         "rest_gap_99": quiet.gap_99,
         "rest_step_99": quiet.step_99,
     }

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lipwright.avatar.checks import problems
 from lipwright.avatar.manifest import Manifest, ModelRecord
-from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, new_folder
+from lipwright.avatar.storage import MANIFEST, SUFFIX, Content, existing, fill, load_array, named, new_folder
 from lipwright.contract import FEATURE_DIM, NO_RECT, BuiltIn, FloatArray, Quality, Rect
 from lipwright.digest import sha256
 from lipwright.errors import AvatarError
@@ -102,7 +102,7 @@ class Avatar:
             AvatarError: not found, incomplete, a manifest that is wrong, rects that do not fit the film, or an audio
                 encoder that the generator was not trained with. The message names what is wrong.
         """
-        path = find_avatar(name)
+        path = named(find_avatar(name))
         try:
             text = (path / MANIFEST).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

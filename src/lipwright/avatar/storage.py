@@ -24,6 +24,11 @@ SUFFIX = ".avatar"
 Content = Path | npt.NDArray[np.generic]
 
 
+def named(path: Path) -> Path:
+    """``path``, whole where it ends in no name of its own (``.``): what lies beside an avatar is called after it."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 def inside(folder: Path, name: str) -> Path:
     """``folder / name``.
 

@@ -134,7 +134,9 @@ def train(
                 trained=trained,
                 progress=show,
             )
-    if pack is not None:
+    if pack is not None and as_json:
+        print_json({"output": str(pack)})
+    elif pack is not None:
         typer.echo(f"{pack}: python -m lipwright.training {pack.name} RUN --minutes {minutes:g}")
     else:
         _print_trained(result, [], as_json)

@@ -39,9 +39,6 @@ _LICENCE_BASED = "yours: made from your film and a base under its own licence ({
 #: What is said of a base whose name was not kept.
 _SOMEBODY = "another avatar"
 
-#: What the manifest keeps of a training's figures.
-_KEPT = ("pictures", "seconds", "device", "minutes", "base", "began_from", "expert", "scores")
-
 Show = Callable[[Step], None]
 
 
@@ -220,11 +217,25 @@ def open_pack(
 
 
 def _kept_pack(avatar: Avatar) -> Pack | None:
-    """The training pack that lies beside the avatar, if one does."""
+    """The training pack that lies beside the avatar, if one of its film does.
+
+    Raises:
+        AvatarError: one of another film does, and a training has begun with it.
+    """
+    from lipwright.training.collect import film_of
     from lipwright.training.pack import Pack
 
-    path = training_folder(avatar.path) / _PACK
-    return Pack.load(path) if path.exists() else None
+    folder = training_folder(avatar.path)
+    pack = Pack.load(folder / _PACK) if (folder / _PACK).exists() else None
+    if pack is None or pack.film in ("", film_of(avatar)):
+        return pack
+    if has_learnt(avatar.path):
+        raise AvatarError(
+            f"{folder} holds what was learnt from another film or sound than that of {avatar.path}: remove it to begin "
+            "anew"
+        )
+    forget_training(avatar.path)
+    return None
 
 
 def pack_avatar(
@@ -293,11 +304,9 @@ def _with_report(avatar: Avatar, figures: dict[str, Figures], done: dict[str, An
     """The avatar with its figures in the manifest and in the report."""
     page = avatar.path / REPORT
     text = page.read_text(encoding="utf-8") if page.is_file() else None
-    kept = {key: done[key] for key in _KEPT}
     manifest = avatar.manifest.changed(
         figures=avatar.manifest.figures
-        | {"quality": figures, "training": kept | {"references": done["references"]}}
-        | {"quality_verdict": training_verdict(figures, done)}
+        | {"quality": figures, "training": done, "quality_verdict": training_verdict(figures, done)}
     )
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / REPORT

@@ -35,7 +35,7 @@ from lipwright.training.pack import Pack
 from lipwright.trial import pictures
 
 #: Frames of somebody else's speech, on each of two stretches of the template, and frames of silence.
-FOREIGN_FRAMES = 100
+FOREIGN_FRAMES = 200
 SILENT_FRAMES = 50
 _NO_MESH = np.full((MESH_POINTS, 3), np.nan, np.float32)
 
@@ -155,16 +155,22 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     with SoundReader(builtin_sound()) as reader:
         sound = np.concatenate(list(reader))[: FOREIGN_FRAMES * reader.rate // FPS]
         rate, channels = reader.rate, reader.channels
-    usable = np.flatnonzero(avatar.rects[:, 0] >= 0)
-    starts = [int(usable[0]), int(usable[len(usable) // 2])]
+    shown = _showable(avatar)
+    starts = [shown[0], shown[len(shown) // 2]]
     films = [without_drift(_spoken(avatar, networks, sound, rate, channels, start)) for start in starts]
-    shown = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
-    own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in shown]
+    walks = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
+    own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in walks]
     template = [lip_gap_correlation(film, lips).r for film, lips in zip(films, own, strict=True)]
     return {
         "same_lips_r": _number(lip_gap_correlation(films[0], films[1]).r),
         "template_lips_r": _number(max(template, key=lambda r: -1.0 if np.isnan(r) else abs(r))),
     }
+
+
+def _showable(avatar: Avatar) -> list[int]:
+    """Template frames with a face that a film can begin with: those between two near cuts lie in no segment."""
+    inside = avatar.segments or [(0, avatar.frame_count)]
+    return [k for first, stop in inside for k in range(first, stop) if avatar.rect(k).usable]
 
 
 def _shown(avatar: Avatar, start: int, count: int) -> list[int]:

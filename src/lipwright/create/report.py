@@ -11,6 +11,7 @@ from typing import Any
 
 from lipwright.contract import FPS
 from lipwright.prepare.problems import LITTLE
+from lipwright.quality import REST_GAP, REST_STEP
 
 Figures = dict[str, float | None]
 
@@ -138,7 +139,7 @@ def advice(figures: dict[str, Figures], training: dict[str, Any]) -> list[str]:
         found.append("If longer training does not help: a quieter room, and the face straight to the camera.")
     if _less(SEEN_BORDER, own["seam_soft"]):
         found.append("A border may be seen: keep hands, collar and hair away from mouth and chin while filming.")
-    if _less(0.02, silence["gap_99"]):
+    if _less(REST_GAP, silence["gap_99"]):
         found.append("The lips do not close in pauses: begin and end the film with closed lips, and pause in between.")
     return found or ["Nothing in the figures asks for it. Look at a film of it speaking before you show it."]
 
@@ -209,8 +210,9 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         "Somebody else's sentence over two parts of the film, slow changes of posture taken out: "
         f"r {_written(other['same_lips_r'])} between the lips of both (best 1: the sound alone moves them), at most "
         f"r {_written(other['template_lips_r'])} with what they did in the film (best 0).",
-        f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit 2 "
-        f"%), move by {_percent(silence['step_99'])} from frame to frame at most (limit 0.5 %) and tremble by "
+        f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit "
+        f"{_percent(REST_GAP, 0)}), move by {_percent(silence['step_99'])} from frame to frame at most (limit "
+        f"{_percent(REST_STEP)}) and tremble by "
         f"{_percent(silence['jitter'], 2)} (root mean square of these steps).",
     ]
     if voice:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lipwright.avatar import Avatar
-from lipwright.avatar.storage import MANIFEST, check_target, clear_removed
+from lipwright.avatar.storage import MANIFEST, check_target, clear_removed, named
 from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
 from lipwright.create.encoder import as_onnx
@@ -29,6 +29,7 @@ from lipwright.credentials import Identity
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.prepare import FILM_SHA256, REPORT, check_encoder, prepare, sweep
 from lipwright.prepare.sound import check_sound
+from lipwright.training.collect import check_base
 from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
@@ -109,13 +110,15 @@ def create(
         LipwrightError: as ``train_avatar``.
     """
     device = usable_device(device)
-    video, out = Path(video), Path(out)
+    video, out = Path(video), named(Path(out))
     # Nobody should answer questions about a film that cannot even be opened.
     VideoReader(video).close()
     if audio is not None:
         check_sound(audio)
     if audio_encoder is not None and base is not None:
         raise LipwrightError("a base hears with its own audio encoder: leave --audio-encoder or --base away")
+    if base is not None:
+        check_base(base)
     sweep(out)
     clear_removed(training_folder(out))
     if audio_encoder is not None:

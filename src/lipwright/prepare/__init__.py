@@ -30,7 +30,7 @@ from lipwright.avatar import (
     builtin_avatar,
 )
 from lipwright.avatar.importers import AVE_LICENCE, UNKNOWN
-from lipwright.avatar.storage import Content, check_target, clear_removed, remove_folder, removed_name
+from lipwright.avatar.storage import Content, check_target, clear_removed, named, remove_folder, removed_name
 from lipwright.contract import AVE, CENTRED, FEATURE, FPS, Alignment, FloatArray
 from lipwright.digest import known_sha256
 from lipwright.durable import sync_folder
@@ -169,7 +169,7 @@ def prepare(
         AvatarError: ``out`` is there already, or the disk refuses.
         LipwrightError: the film never shows so many faces.
     """
-    video, out = Path(video), Path(out)
+    video, out = Path(video), named(Path(out))
     if face is not None and not 1 <= face <= MAX_FACES:
         raise LipwrightError(f"faces are counted from 1, from the left, up to {MAX_FACES}: there is no face {face}")
     sweep(out)

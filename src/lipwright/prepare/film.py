@@ -7,7 +7,6 @@ and renamed when whole, so that a walk killed at any moment goes on with the nex
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, count, islice
@@ -21,7 +20,7 @@ from lipwright.contract import FloatArray, UInt8Array
 from lipwright.digest import known_sha256
 from lipwright.durable import take_name
 from lipwright.errors import AvatarError
-from lipwright.face import Face, FaceFinder
+from lipwright.face import MESH_POINTS, Face, FaceFinder
 from lipwright.prepare.footage import FilmReader
 from lipwright.prepare.looks import Looks, thumbnail
 from lipwright.prepare.template import PIECE_FRAMES, encode
@@ -38,7 +37,7 @@ JUMP = 8.0
 #: A face nearer to another than this, in sizes of the larger one, is the same face.
 SAME_PLACE = 0.5
 #: Counted up when what a piece holds changes: pieces of another version are made anew.
-VERSION = 2
+VERSION = 3
 #: Says in a work folder which film its pieces are of.
 _NOTE = "job.json"
 
@@ -122,7 +121,7 @@ class Follower:
         points = [self._last[slot].landmarks for slot in slots]
         return {
             "slots": np.array(slots, np.int32),
-            "points": np.array(points, np.float32).reshape(-1, 468, 3),
+            "points": np.array(points, np.float32).reshape(-1, MESH_POINTS, 3),
             "scores": np.array([self._last[slot].score for slot in slots], np.float64),
             "here": np.array(self._here, np.int32),
             "wait": np.array(self._wait),
@@ -243,7 +242,7 @@ def walk(video: Path, pieces: Pieces, tell: Callable[[int, int | None], None]) -
     if done:
         follower.restore(pieces.read(done - 1)[1])
     with FilmReader(video) as film:
-        frames = film.read(done * PIECE_FRAMES, sys.maxsize)
+        frames = film.read(done * PIECE_FRAMES)
         tell(done * PIECE_FRAMES, film.frames)
         for piece in count(done):
             first = next(frames, None)
@@ -277,6 +276,6 @@ def _arrays(thumbs: Sequence[UInt8Array], sightings: Sequence[tuple[int, int, Fa
         "thumbs": np.stack(thumbs),
         "frame": np.array([index for index, *_ in sightings], np.int32),
         "slot": np.array([slot for _, slot, *_ in sightings], np.int32),
-        "landmarks": np.array([face.landmarks for _, _, face, *_ in sightings], np.float32).reshape(-1, 468, 3),
+        "landmarks": np.array([face.landmarks for _, _, face, *_ in sightings], np.float32).reshape(-1, MESH_POINTS, 3),
         "looks": np.array([looks.values() for *_, looks in sightings], np.float32).reshape(-1, 4),
     }

@@ -1,7 +1,8 @@
-"""A user's film as the networks want it: whole pictures instead of two woven half ones, and standard colours.
+"""A user's film as the networks want it: whole pictures, no woven half ones; standard colours; square pixels.
 
 Cameras and television store two half pictures, 20 ms apart, in one (interlacing): whatever moves has combs, lips before
-all. Telephones film in HDR, whose numbers mean other colours. Both are put right by FFmpeg's own filters.
+all. Telephones film in HDR, whose numbers mean other colours. Camcorders (HDV, AVCHD, DV) store pictures narrower than
+they are to be shown: a face would be squeezed. All three are put right by FFmpeg's own filters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from fractions import Fraction
 
 import av
 from av.filter import Graph
+from av.video.stream import VideoStream
 
 from lipwright.video import HDR, VideoReader
 
@@ -27,7 +29,10 @@ _STANDARD = (
 
 
 class FilmReader(VideoReader):
-    """A film as 25 pictures a second, like `VideoReader`, without combs and in BT.709."""
+    """A film as 25 pictures a second, like `VideoReader`, without combs, in BT.709 and in square pixels."""
+
+    def _size_of(self, stream: VideoStream, first: av.VideoFrame) -> tuple[int, int]:
+        return square_size(first.width, first.height, stream.sample_aspect_ratio)
 
     def _judge_colours(self, first: av.VideoFrame) -> None:
         """Whatever they are, they are put right."""
@@ -35,7 +40,21 @@ class FilmReader(VideoReader):
     def _timed(
         self, frames: Iterable[av.VideoFrame], origin: Fraction
     ) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
-        return super()._timed(in_standard_colours(progressive(frames)), origin)
+        return super()._timed(scaled(in_standard_colours(progressive(frames)), self._size), origin)
+
+
+def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """Even width and height in square pixels of a picture stored in others, ``aspect`` times as wide as high.
+
+    The side that is short of pixels grows, so that none is lost. Nothing changes where the file does not say.
+    """
+    if not aspect or aspect == 1:
+        return width, height
+    return (_even(width * aspect), height) if aspect > 1 else (width, _even(height / aspect))
+
+
+def _even(side: Fraction) -> int:
+    return 2 * round(side / 2)
 
 
 def progressive(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -60,6 +79,16 @@ def in_standard_colours(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFra
             yield from convert.push(frame)
         else:
             yield frame
+
+
+def scaled(frames: Iterable[av.VideoFrame], size: tuple[int, int]) -> Iterator[av.VideoFrame]:
+    """The frames in order, as wide and high as ``size``; those that are so already pass as they are."""
+    stretch = _Filters(("scale", f"{size[0]}:{size[1]}:flags=bicubic"))
+    for frame in frames:
+        if (frame.width, frame.height) == size:
+            yield frame
+        else:
+            yield from stretch.push(frame)
 
 
 class _Filters:

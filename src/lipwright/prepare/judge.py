@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray
-from lipwright.face import head_pose, lip_gap, rect_box, smooth_rects
+from lipwright.face import MESH_POINTS, head_pose, lip_gap, rect_box, smooth_rects
 from lipwright.prepare.film import Seen
 from lipwright.prepare.offset import UNKNOWN, UNRELATED, Offset, estimate_offset, high_passed
 from lipwright.prepare.problems import SHORTEST, BoolArray, Kind, Problem, covered_by, stretches
@@ -179,7 +179,7 @@ def _segments(usable: BoolArray, cuts: Sequence[int]) -> list[tuple[int, int]]:
 # --- the person -----------------------------------------------------------------------------------------------------
 def _choose_person(seen: Seen, cuts: Sequence[int], sound: Sound | None, face: int | None, frames: int) -> _Person:
     """In every scene one face: the one asked for, where there is one, or the one that speaks, or the largest."""
-    landmarks = np.full((frames, 468, 3), np.nan, np.float32)
+    landmarks = np.full((frames, MESH_POINTS, 3), np.nan, np.float32)
     looks = np.full((frames, 4), np.nan, np.float32)
     rows, others = np.full(frames, -1), np.zeros(frames, bool)
     for scene, inside in _scenes(seen, cuts, frames):
@@ -246,7 +246,7 @@ def _speaking_slot(seen: Seen, inside: npt.NDArray[np.int64], scene: tuple[int, 
 def _speaks(seen: Seen, rows: npt.NDArray[np.int64], scene: tuple[int, int], sound: Sound) -> tuple[float, float]:
     """How well a face's lips go with the sound, and, where that says nothing, how much they move."""
     first, stop = scene
-    landmarks = np.full((stop - first, 468, 3), np.nan, np.float32)
+    landmarks = np.full((stop - first, MESH_POINTS, 3), np.nan, np.float32)
     landmarks[seen.frame[rows] - first] = seen.landmarks[rows]
     heard = sound.samples[first * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
     offset = estimate_offset(landmarks, heard)

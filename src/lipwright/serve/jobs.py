@@ -193,6 +193,8 @@ class Jobs:
             self._jobs.pop(job.id, None)
         if job.finished.is_set():
             _unlink(job)
+        elif job.began is None:  # it will find itself cancelled when its turn comes, before it looks for its sound
+            job.sound.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Cancel everything and remove all files."""

@@ -147,7 +147,10 @@ class Policy:
         """Whether the page that asks is ours or one that is allowed; programs send no Origin."""
         if origin is None or origin in self.origins:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in ("http", "https") and bool(parts.netloc) and parts.netloc.lower() == (host or "").lower()
 
     def _names(self) -> set[str]:

@@ -370,6 +370,8 @@ class Session:
     def _fed(self, speech: Speech) -> Heard | None:
         while (heard := speech.next()) is None:
             with self._lock:
+                if self._generation != self._heard_generation:  # what waits now belongs to the speech after this one
+                    return None
                 samples, heard_at = self._inbox.take(len(self._silence))
                 ended = self._inbox.ended
             if len(samples):

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -86,7 +87,8 @@ class Outlet:
     """What one peer sees and hears of a session.
 
     The sound of a frame leaves when its picture has left, so RTCP ties both to the same moment whatever encoding
-    takes: receivers line the streams up by when they were sent.
+    takes: receivers line the streams up by when they were sent. Sounds leave in their order, also those of frames
+    without a picture: a slow encoder costs pictures, and the sound behind it waits.
 
     Args:
         seat: whose frames.
@@ -100,34 +102,36 @@ class Outlet:
         self.sound = SoundTrack(self) if sound else None
         self.picture = PictureTrack(self) if picture else None
         self._left = left
-        self._pictures: deque[LiveFrame] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._sounds: deque[LiveFrame] = deque()
         self._changed = asyncio.Condition()
 
     async def offer(self, frame: LiveFrame) -> None:
         """The next frame of the session."""
         async with self._changed:
-            if self.picture is None or frame.picture is None:
-                self._release(frame)
-            else:
-                self._pictures.append(frame)
-            while len(self._pictures) > WAITING_PICTURES:
-                self._release(self._pictures.popleft())
-            self._changed.notify_all()
+            self._waiting.append(_Waiting(frame, self.picture is not None and frame.picture is not None))
+            for late in self._to_encode()[:-WAITING_PICTURES]:
+                late.pictured = False
+            if len(self._waiting) > WAITING_SOUNDS:  # an encoder that stands still shall not keep the sound
+                self._waiting[0].pictured = False
+            self._release()
 
     async def next_picture(self, before: LiveFrame | None) -> LiveFrame:
         """The next frame with a picture; ``before`` is the one whose packets have just been sent."""
         async with self._changed:
             if before is not None:
                 self._left(before)
-                self._release(before)
-                self._changed.notify_all()
+                for sent in (entry for entry in self._waiting if entry.frame is before):
+                    sent.pictured = False
+                self._release()
             while True:
-                await self._changed.wait_for(lambda: self._pictures)
-                frame = self._pictures.popleft()
-                if not self.seat.stale(frame):
-                    return frame
-                self._release(frame)
+                await self._changed.wait_for(self._to_encode)
+                entry = self._to_encode()[0]
+                if not self.seat.stale(entry.frame):
+                    entry.encoding = True
+                    return entry.frame
+                entry.pictured = False
+                self._release()
 
     async def next_sound(self) -> LiveFrame:
         """The next frame whose sound may leave."""
@@ -135,10 +139,27 @@ class Outlet:
             await self._changed.wait_for(lambda: self._sounds)
             return self._sounds.popleft()
 
-    def _release(self, frame: LiveFrame) -> None:
-        self._sounds.append(frame)
-        if len(self._sounds) > WAITING_SOUNDS:
+    def _to_encode(self) -> list[_Waiting]:
+        return [entry for entry in self._waiting if entry.pictured and not entry.encoding]
+
+    def _release(self) -> None:
+        """Let go the sound of the frames, in their order, that wait for no picture any more."""
+        while self._waiting and not self._waiting[0].pictured:
+            self._sounds.append(self._waiting.popleft().frame)
+        while len(self._sounds) > WAITING_SOUNDS:
             self._sounds.popleft()
+        self._changed.notify_all()
+
+
+@dataclass
+class _Waiting:
+    """A frame whose sound has not been let go yet."""
+
+    frame: LiveFrame
+    pictured: bool
+    """Whether its sound waits until its picture has left."""
+    encoding: bool = False
+    """Whether the picture is on its way."""
 
 
 class PictureTrack(MediaStreamTrack):

@@ -25,6 +25,8 @@ def main() -> None:
         _train(_options("cuda" if torch.cuda.is_available() else "cpu"))
     except LipwrightError as error:
         sys.exit(f"lipwright: {error}")
+    except OSError as error:
+        sys.exit(f"lipwright: {error.filename or 'the disk'}: {error.strerror or error}")
 
 
 def _options(device: str) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from lipwright import patch
 from lipwright.audio.decode import hear
 from lipwright.audio.mel import mel_slices
-from lipwright.avatar import Avatar, builtin_avatar
+from lipwright.avatar import FEATURES, LANDMARKS, RECTS, TEMPLATE, Avatar, builtin_avatar
 from lipwright.contract import (
     BORDER,
     CROP_SIZE,
@@ -48,6 +49,8 @@ _COPIES = (3, 11)
 _SLICES = 256
 #: The template's own sound in a prepared avatar.
 _SOUND = "sound.flac"
+#: The files of an avatar that a training learns from.
+_TAUGHT_BY = (TEMPLATE, RECTS, LANDMARKS, FEATURES)
 #: Whose weights a training begins from where no base is given.
 PRESENTER = "lipwright's presenter"
 
@@ -97,7 +100,14 @@ def collect(
         cuts=tuple(segment.start for segment in avatar.manifest.segments if segment.start),
         base=beginning.weights,
         base_name=beginning.name,
+        film=film_of(avatar),
     )
+
+
+def film_of(avatar: Avatar) -> str:
+    """What tells the film and sound of one avatar from those of another: sha256 over those of its files."""
+    files = avatar.manifest.files
+    return hashlib.sha256("".join(files.get(name, "-") for name in _TAUGHT_BY).encode()).hexdigest()
 
 
 def trainable(avatar: Avatar) -> tuple[FloatArray, FloatArray]:
@@ -196,13 +206,21 @@ def find_beginning(avatar: Avatar, base: Avatar | None = None, width: Width | No
             f"{base.path} hears by another audio encoder than {avatar.path}: prepare the film with "
             f"--audio-encoder {base.encoder}"
         )
+    check_base(base)
     name = PRESENTER if base.path == builtin_avatar() else base.name
     base = _drawing(base, width)
     if base.weights is not None and base.quality == "full":
         return Beginning(name, whole_weights(base.weights))
-    if base.generator is None:
-        raise AvatarError(f"{base.path} has no generator to start from: train it first, or leave --base away")
+    assert base.generator is not None, "check_base asked for it"
     return Beginning(name, exported_weights(base.generator))
+
+
+def check_base(base: Avatar) -> None:
+    """Raise AvatarError unless an avatar has what a training begins from: a generator, and the encoder it hears by."""
+    if base.generator is None and base.weights is None:
+        raise AvatarError(f"{base.path} has no generator to start from: train it first, or leave --base away")
+    if base.encoder is None:
+        raise AvatarError(f"{base.path} has no audio encoder to hear the film by: leave --base away")
 
 
 def _drawing(base: Avatar, width: Width | None) -> Avatar:

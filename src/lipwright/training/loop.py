@@ -32,6 +32,7 @@ from lipwright.durable import take_name
 from lipwright.models.generator import CHANNELS, Generator, Width
 from lipwright.runtimes.torch import has_bf16
 from lipwright.training.folded import fold
+from lipwright.training.heap import give_back_pages
 from lipwright.training.pack import Pack
 
 log = logging.getLogger(__name__)
@@ -304,6 +305,7 @@ class Trainer(Generic[Taught]):
         }
         torch.save(state, part)
         take_name(part, self._path(phase))
+        give_back_pages()
 
     def _resume(self, phase: Phase, optimizer: torch.optim.Optimizer) -> tuple[int, Record]:
         if not self._path(phase).exists():

@@ -49,6 +49,8 @@ class Pack:
     nothing."""
     base_name: str = ""
     """Whose weights those are; empty where nobody said."""
+    film: str = ""
+    """Which film and sound it was made of (`training.collect.film_of`); empty where nobody said."""
 
     @property
     def trained_versions(self) -> int:
@@ -108,7 +110,7 @@ class Pack:
             "unusable": np.array(self.unusable, np.int64),
             "cuts": np.array(self.cuts, np.int64),
         }
-        arrays["base_name"] = np.array(self.base_name)
+        arrays |= {"base_name": np.array(self.base_name), "film": np.array(self.film)}
         arrays |= {_BASE + name: value for name, value in self.base.items()}
         np.savez(part, **arrays)
         take_name(part, path)
@@ -138,8 +140,9 @@ class Pack:
                     cuts=_frames(data, "cuts"),
                     base={name.removeprefix(_BASE): data[name] for name in data if name.startswith(_BASE)},
                     base_name=str(data["base_name"]) if "base_name" in data else "",
+                    film=str(data["film"]) if "film" in data else "",
                 )
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise LipwrightError(
                 f"{path} is not a training pack ({error}): `lipwright train AVATAR --pack {path.name}` makes one"
             ) from error

@@ -39,6 +39,8 @@ RATES = {"draw": 1.5e-3, "listen": 1e-3, "speak160": 8e-4, "speak320": 6e-4}
 #: Share of a phase's time that checks on held-out time may take, and the most checks.
 _CHECKING = 0.1
 _MOST_CHECKS = 8
+#: Steps of each phase by which the machine is measured; fewer than bring the first clip.
+_TRIED = 3
 #: Held-out frames that a check looks at.
 CHECKED_FRAMES = 48
 #: Fewest steps of a phase, and the most of those whose errors stop falling early.
@@ -208,19 +210,19 @@ def _affordable(
 
 
 def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Width, device: str) -> dict[str, float]:
-    """Seconds a step takes, by phase: the second of two, because the first finds nothing warm."""
+    """Seconds a step takes, by phase."""
     costs = {}
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     teachers = _teachers(device)
     for planned in phases:
-        phase = replace(planned, steps=2)
+        phase = replace(planned, steps=_TRIED)
         if phase.speaks:
             trainer.fold()
         sound = phase.name == "listen"
         heard = listening(voices, phase, trainer.device)
         loss = heard if sound else speaking(sampler, voices, phase, trainer.device, teachers)
-        costs[phase.name] = _second_step(trainer, phase, loss)
+        costs[phase.name] = _step_seconds(trainer, phase, loss)
     return costs
 
 
@@ -254,14 +256,17 @@ def _measured_expert(pack: Pack, planned: Phase, device: str) -> float:
     samples = SyncSampler(pack, seed=0)
     if not samples.possible:
         return 1.0
-    phase = replace(planned, steps=2)
+    phase = replace(planned, steps=_TRIED)
     trainer = Trainer(SyncExpert(), Path(), device)
-    return _second_step(trainer, phase, expert_loss(samples, phase.batch, trainer.device))
+    return _step_seconds(trainer, phase, expert_loss(samples, phase.batch, trainer.device))
 
 
-def _second_step(trainer: Trainer[Taught], phase: Phase, loss: LossOfStep[Taught]) -> float:
+def _step_seconds(trainer: Trainer[Taught], phase: Phase, loss: LossOfStep[Taught]) -> float:
+    """The quickest of the phase's steps but the first, which finds nothing warm: what others want only adds to it."""
     optimizer = trainer.optimizer(phase, trainer.student)
+    taken = []
     for step in range(phase.steps):
         began = time.monotonic()
         trainer.learn(phase, step, loss, optimizer)
-    return time.monotonic() - began
+        taken.append(time.monotonic() - began)
+    return min(taken[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class Speech:
         try:
             with np.load(path) as data:
                 return cls(data["features"], data["mouth"], data["first"], data["last"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise LipwrightError(f"{path} holds no speech features: {error}") from error
 
 
