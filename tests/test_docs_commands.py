@@ -21,6 +21,7 @@ RUN_BY = {
     "lipwright create": "test_docs_walks.py::test_the_page_of_create",
     "lipwright export": "test_cli.py::test_export_writes_parity_into_the_avatar",
     "lipwright.training": "test_docs_walks.py::test_the_page_of_create",
+    "tools.hearing": "test_train.py::test_ears_are_told_side_by_side",
     "tools.seam": "test_docs_walks.py::test_the_page_of_create",
     "lipwright serve": "test_docs_walks.py::test_the_page_of_serving",
     "tools.presenter.pack": "test_presenter_build.py::test_a_film_is_packed_as_the_shipped_encoder_hears_it",

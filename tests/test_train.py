@@ -81,6 +81,7 @@ from lipwright.training.plan import Plan, make_plan
 from lipwright.training.speech import SpeechSampler, own_speech
 from people import FRAMES, person
 from talking import face
+from tools import hearing as hearing_tool
 from tools.presenter import train as presenter
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -1117,6 +1118,38 @@ def test_what_an_ear_hears_is_asked_where_it_has_not_listened(
     student = Student(film, "mobile")
     student.generator.audio_model = Repeating()  # type: ignore[assignment]
     assert least < heard(student, film, torch.device("cpu")) <= most
+
+
+def test_an_ear_is_asked_all_over_the_film(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it knows of the last part only by heart shows there, and in no part before it."""
+    code = (pack.mouth - pack.mouth.mean(axis=0)) / pack.mouth.std(axis=0)
+    features = np.zeros_like(pack.features)
+    features[0, :, : code.shape[1]] = code
+    last = FRAMES - FRAMES // hearing_tool.parts_of(FRAMES)
+    features[0, last:] *= -1
+    student = Student(pack, "mobile")
+    student.generator.audio_model = Repeating()  # type: ignore[assignment]
+    monkeypatch.setattr(hearing_tool, "begin", lambda *_: student)
+    film = replace(pack, features=features, base=folded(used()))
+    found = hearing_tool.all_over(film)
+    assert len(found) == hearing_tool.parts_of(FRAMES) and found[-1] < -1
+    assert all(part > max(0.2, found[-1]) for part in found[:-1])
+    with pytest.raises(LipwrightError, match="an ear that hears nothing"):
+        hearing_tool.all_over(pack)
+
+
+def test_ears_are_told_side_by_side(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for path, name in zip(paths, ("ada", "ben"), strict=True):
+        replace(pack, base=folded(used()), base_name=name).save(path)
+    with mock.patch.object(sys, "argv", ["hearing", *map(str, paths)]):
+        hearing_tool.main()
+    head, rule, one, two = capsys.readouterr().out.splitlines()
+    assert head.count("|") == rule.count("|") == one.count("|")
+    assert one.startswith("| one.npz | ada | ") and two.startswith("| two.npz | ben | ")
+    parts = [float(part) for part in one.split("|")[4].split(", ")]
+    assert len(parts) == hearing_tool.parts_of(FRAMES)
+    assert float(one.split("|")[3]) == pytest.approx(np.mean(parts), abs=0.01)
 
 
 def at_rate(factor: float) -> Plan:
