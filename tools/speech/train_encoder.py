@@ -32,7 +32,7 @@ from lipwright.contract import CENTRED, FEATURE_DIM, MEL_FMAX, MEL_FMIN, MEL_WIN
 from lipwright.durable import take_name, write_text
 from lipwright.errors import LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
-from lipwright.training.heap import keep_pages
+from lipwright.training.heap import give_back_pages, keep_pages
 from lipwright.training.loop import follow, save_weights
 from tools.running import claim, digest_of, in_a_sentence
 from tools.speech.teacher import heir, load_encoder, unlikeness
@@ -328,6 +328,7 @@ class Course:
         part = path.with_suffix(".part")
         torch.save({"step": self.step, "steps": self.steps, **{n: getattr(self, n).state_dict() for n in _KEPT}}, part)
         take_name(part, path)
+        give_back_pages()
 
     def go_on_from(self, path: Path) -> None:
         """Take everything from a checkpoint, the number of steps too."""

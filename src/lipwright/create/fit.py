@@ -219,6 +219,8 @@ def open_pack(
 def _kept_pack(avatar: Avatar) -> Pack | None:
     """The training pack that lies beside the avatar, if one of its film does.
 
+    One of another film goes, with the plan that was made for it, while nothing was learnt from it.
+
     Raises:
         AvatarError: one of another film does, and a training has begun with it.
     """

@@ -18,6 +18,8 @@ from lipwright.training.pictures import KeptPictures
 
 #: Before the names of the base's weights in the file.
 _BASE = "base/"
+#: What comes of a file that is no ``.npz`` or lacks what is asked of it: cut short, empty, a ``.npy`` (TypeError).
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Pack:
                     base_name=str(data["base_name"]) if "base_name" in data else "",
                     film=str(data["film"]) if "film" in data else "",
                 )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise LipwrightError(
                 f"{path} is not a training pack ({error}): `lipwright train AVATAR --pack {path.name}` makes one"
             ) from error

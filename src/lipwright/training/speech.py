@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from torch import Tensor
 from lipwright.contract import WINDOW_FUTURE, FloatArray
 from lipwright.errors import LipwrightError
 from lipwright.training.data import Frames, windows
-from lipwright.training.pack import Pack
+from lipwright.training.pack import UNREADABLE, Pack
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Speech:
         try:
             with np.load(path) as data:
                 return cls(data["features"], data["mouth"], data["first"], data["last"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise LipwrightError(f"{path} holds no speech features: {error}") from error
 
 
