@@ -19,7 +19,7 @@ from lipwright.training import lessons
 from lipwright.training.base import base_width, exported_weights
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
-from lipwright.training.plan import Plan, undrawn
+from lipwright.training.plan import Plan, without
 from lipwright.training.speech import Speech, own_speech
 from networks import formula_weights
 from people import person
@@ -345,7 +345,7 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 
 def test_a_plan_looks_at_as_many_pictures_as_were_asked_for() -> None:
-    for phases in (LESSONS, undrawn(LESSONS)):
+    for phases in (LESSONS, without(LESSONS, "draw")):
         plan = plan_for(8000, "full", 300, phases)
         seen = sum(phase.steps * phase.batch for phase in plan.phases if phase.size)
         assert 8000 <= seen < 8000 + sum(phase.batch for phase in plan.phases)

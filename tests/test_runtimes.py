@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +28,7 @@ from lipwright.errors import AvatarError, ContractError, LipwrightError, Missing
 from lipwright.export import export_audio_encoder, export_generator
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.models.generator import Generator
-from lipwright.runtimes import Runtime, base, onnx_card, open_float, open_runtime, redraw
+from lipwright.runtimes import Runtime, base, choice, onnx_card, open_float, open_runtime, redraw
 from lipwright.runtimes import onnx as onnx_runtime
 from lipwright.runtimes import torch as torch_runtime
 from lipwright.runtimes.base import Precision, cpu_has
@@ -737,8 +736,21 @@ def test_openvino_knows_all_sizes_beforehand(folder: Path) -> None:
 # --- auto -----------------------------------------------------------------------------------------------------------
 
 
+class ScriptedClock:
+    """Instead of the ``time`` module: no machine that is busy elsewhere makes the fast one slow."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+CLOCK = ScriptedClock()
+
+
 class Scripted:
-    """A runtime that takes as long as it is told and always draws the same grey."""
+    """A runtime that takes as long as it is told, by the scripted clock, and always draws the same grey."""
 
     inputs = (INPUT, AUDIO_SPEC)
     outputs: tuple[TensorSpec, ...] = (OUTPUT,)
@@ -748,7 +760,7 @@ class Scripted:
         self.seconds, self.grey = seconds, grey
 
     def run(self, *arrays: FloatArray) -> FloatArray:
-        time.sleep(self.seconds)
+        CLOCK.now += self.seconds
         return np.full((len(arrays[0]), *PICTURE), self.grey, np.float32)
 
 
@@ -768,7 +780,8 @@ class Opener:
 
 
 @pytest.fixture
-def question(tmp_path: Path) -> Question:
+def question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Question:
+    monkeypatch.setattr(choice, "time", CLOCK)
     (tmp_path / "m.onnx").write_bytes(b"some model")
     return Question(tmp_path / "m.onnx", "generator", "auto", None, ("slow", "fast", "broken"))
 

@@ -77,7 +77,7 @@ from lipwright.training.person import (
     split,
     train_person,
 )
-from lipwright.training.plan import Plan, make_plan
+from lipwright.training.plan import TELLING, Plan, make_plan, without
 from lipwright.training.speech import SpeechSampler, own_speech
 from people import FRAMES, person
 from talking import face
@@ -220,7 +220,7 @@ def test_plain_training_takes_as_many_pictures_as_were_taken_and_not_as_were_pla
         ("plain160", 160, 240, 8e-4),
         large,
     ]
-    drawing = replace(plan, phases=planning.undrawn(plan.phases))
+    drawing = replace(plan, phases=without(plan.phases, "draw"))
     assert [(p.name, p.size, p.steps, p.rate) for p in _plain_phases(drawing, _taken(records))] == [
         ("plain160", 160, 40, 8e-4),
         large,
@@ -807,14 +807,30 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     assert make_plan(pack, sampler, "full", "cpu", 30).bf16 is False
     brought = replace(pack, base=folded(used()))
     whole = make_plan(brought, sampler, "mobile", "cpu", 30)
-    assert [phase.name for phase in whole.phases] == ["listen", "speak160", "speak320"]
-    assert [phase.rate for phase in whole.phases] == pytest.approx([7.5e-4, 6e-4, 4.5e-4])
+    assert [phase.rate for phase in whole.phases] == pytest.approx([6e-4, 4.5e-4])
     assert 0.85 * 1800 < whole.seconds < 0.95 * 1800
     with pytest.raises(LipwrightError, match="too few"):
         make_plan(pack, sampler, "full", "cpu", 0.1)
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(LipwrightError, match="begin anew"):
         Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize(("frames", "first"), [(TELLING - 1, ["speak160"]), (TELLING, ["listen", "speak160"])])
+@pytest.mark.parametrize("begins", ["none", "ear", "whole generator"])
+def test_a_given_ear_listens_where_the_time_put_aside_can_tell_whether_it_helps(
+    frames: int, first: list[str], begins: str, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_measured", lambda _p, _s, phases, *_: {phase.name: 1.0 for phase in phases})
+    monkeypatch.setattr(planning, "_measured_expert", lambda *_: 0.05)
+    bases = {"none": {}, "ear": ear_of(folded(used())), "whole generator": folded(used())}
+    film = replace(pack, base=bases[begins], held_out=(FRAMES - frames, FRAMES))
+    plan = make_plan(film, Sampler(film, film.training_frames(), 1), "mobile", "cpu", 30)
+    unheard = ["listen", "speak160"]
+    drawing = [] if begins == "whole generator" else ["draw"]
+    speaking = unheard if begins == "none" else first
+    assert [phase.name for phase in plan.phases] == [*drawing, *speaking, "speak320"]
+    assert 0.85 * 1800 < plan.seconds < 0.95 * 1800
 
 
 def test_a_card_with_little_memory_gets_smaller_batches_and_one_with_less_a_way_out(
@@ -1169,6 +1185,17 @@ def test_an_ear_that_hears_worse_after_listening_is_given_back(
     trained.load_state_dict(weights_of(tmp_path))
     difference = (heard_by(trained) - heard_by(used())).abs().max()
     assert float(difference) < 1e-4 if ear == "given back" else float(difference) > 1e-3
+
+
+def test_an_ear_that_does_not_listen_learns_with_the_pictures_alone(pack: Pack, tmp_path: Path) -> None:
+    given = replace(pack, base=ear_of(folded(used())))
+    with mock.patch.object(person_training, "lesson", wraps=lesson) as lessons:
+        figures = train_person(given, tmp_path, plan=replace(at_rate(30), phases=without(at_rate(30).phases, "listen")))
+    assert figures["ear"] == "as it came"
+    assert [call.args[-1] for call in lessons.call_args_list] == [False, False, False]
+    trained = Generator("mobile")
+    trained.load_state_dict(weights_of(tmp_path))
+    assert float((heard_by(trained) - heard_by(used())).abs().max()) > 1e-3
 
 
 def test_an_ear_that_was_given_back_goes_on_with_the_pictures(

@@ -32,7 +32,7 @@ from lipwright.training.base import base_width, ear_of, exported_weights, whole_
 from lipwright.training.loop import Phase
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
-from lipwright.training.plan import CHECKED_FRAMES, Plan, undrawn, without_norms
+from lipwright.training.plan import CHECKED_FRAMES, Plan, without, without_norms
 from tools.presenter.train import PHASES
 from tools.running import claim, digest_of, in_a_sentence
 
@@ -133,7 +133,7 @@ def compare(
     for count in sorted(samples):
         for start in STARTS:
             begun = replace(pack, base=ear_of(pack.base) if start == "scratch" else base)
-            phases = PHASES if start == "scratch" else undrawn(PHASES)
+            phases = PHASES if start == "scratch" else without(PHASES, "draw")
             asked = plan(count, width, len(pack.held_frames()), without_norms(phases, from_whole=start == "base"))
             scores = train_person(
                 begun, out / f"{start}{count}", device=device, plan=asked, progress=_Teller(f"{start} {count}")

@@ -202,6 +202,15 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}%}"
 
 
+#: What became of an ear that did not learn by listening.
+_UNTAUGHT = {
+    "given back": "What its ear learnt from this film by listening helped nowhere else and was taken back, so it "
+    "learnt with the pictures alone: a longer film, or a clearer sound, would teach it this voice.",
+    "as it came": "Its ear learnt with the pictures alone: the end of a film this short cannot tell whether listening "
+    "helps. A film of a minute or more would teach it this voice.",
+}
+
+
 def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
     """Foreign sound, silence, another voice, and the judge of lip sync, as sentences."""
     other, silence, expert = figures["other sound"], figures["silence"], training["expert"]
@@ -220,11 +229,8 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
             f"The same sentences in another voice, never practised: {_written(voice['psnr'])} dB, lips follow by r "
             f"{_written(voice['lip_gap_r'])}."
         )
-    if training.get("ear") == "given back":  # a training of an older version does not say
-        sentences.append(
-            "What its ear learnt from this film by listening helped nowhere else and was taken back, so it learnt with "
-            "the pictures alone: a longer film, or a clearer sound, would teach it this voice."
-        )
+    if (ear := training.get("ear")) in _UNTAUGHT:  # a training of an older version does not say
+        sentences.append(_UNTAUGHT[ear])
     if expert["accuracy"] is None:
         sentences.append("A judge of lip sync could not be taught: there was too little to compare.")
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +28,25 @@ _RIDGE = 1.0
 _SILENT = 1e-12
 
 Words = npt.NDArray[np.float64]
+Outcome = Literal["taught", "given back", "as it came"]
 
 
 class Hearing:
     """Decides before and after the ear has listened, by what it hears in held-out time.
 
     Of seconds of film an ear can learn every moment by heart and hear less than before. Then it is given back, and
-    goes on with the pictures alone. What is decided depends on the weights alone, so a resumed training decides alike.
+    goes on with the pictures alone, as it does from the beginning where the plan has no ``listen``. What is decided
+    depends on the weights alone, so a resumed training decides alike.
     """
 
-    def __init__(self, trainer: Trainer[Student], given: bool, score: Callable[[Student], float]) -> None:
+    def __init__(
+        self, trainer: Trainer[Student], phases: Sequence[Phase], given: bool, score: Callable[[Student], float]
+    ) -> None:
         """``score`` a student: `heard`. Without an ear that was ``given`` there is nothing to give back."""
-        self.listens = True
+        self.listens = any(phase.name == "listen" for phase in phases)
         """Whether it goes on listening to voices without pictures."""
+        self.outcome: Outcome = "taught" if self.listens else "as it came"
+        """What became of the ear."""
         self._trainer, self._score = trainer, score
         self._ear = copy.deepcopy(ear(trainer.student).state_dict()) if given else None
         self._before = -math.inf
@@ -58,6 +65,7 @@ class Hearing:
         log.info("ear: heard %.2f of the held-out mouths before it listened, %.2f after", self._before, listened)
         if self.listens:
             return
+        self.outcome = "given back"
         for student in (self._trainer.student, self._trainer.average):
             ear(student).load_state_dict(self._ear)
 

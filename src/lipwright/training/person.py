@@ -4,6 +4,7 @@
 ``draw``     The picture half, which begins by copying, learns to draw any mouth of this person from the mouth code.
              What begins from a whole generator, such as the presenter's, leaves this out.
 ``listen``   The audio branch, the presenter's where that is possible, learns to say the code from this person's sound.
+             A given one does so only where enough time is held out to tell whether it helps.
 ``speak160`` Both together, on small pictures.
 ``speak320`` The same at full size; the best weights by held-out time are kept.
 
@@ -38,7 +39,7 @@ from lipwright.training.copying import begin_by_copying
 from lipwright.training.data import Sampler, shrink
 from lipwright.training.folded import unfolded
 from lipwright.training.heap import keep_pages
-from lipwright.training.hearing import Hearing, heard
+from lipwright.training.hearing import Hearing, Outcome, heard
 from lipwright.training.held_out import HeldOut, Score, draw, unchosen
 from lipwright.training.lessons import Teachers, ear, learner, lesson, pictures_shown, plainly
 from lipwright.training.loop import Checks, Phase, Record, Student, Taught, Trainer, save_weights
@@ -126,7 +127,7 @@ def train_person(
     clock = _Clock(plan, baselines, progress)
     expert, expert_figures = _train_expert(pack, plan, folder, device, clock, others)
     teachers = Teachers(expert, PerceptualLoss.installed(torch.device(device)))
-    trainer, listened = _train_generator(pack, sampler, plan, folder, device, clock, teachers)
+    trainer, became = _train_generator(pack, sampler, plan, folder, device, clock, teachers)
     held = HeldOut(pack, unchosen(pack, plan.checked_frames)[:_SCORED])
     generator = trainer.average.generator
     save_weights(unfolded(generator), folder / WEIGHTS)
@@ -144,7 +145,7 @@ def train_person(
         expert_figures["accuracy_drawn"] = _drawn_accuracy(expert, pack, held, pictures, trainer.device)
     _save_sheet(held, pictures, folder / SHEET)
     figures = _figures(pack, plan, trainer.records, scores, held, expert_figures, device, teachers)
-    figures["ear"] = "taught" if listened else "given back"
+    figures["ear"] = became
     _write_json(folder / FIGURES, figures)
     return figures
 
@@ -315,8 +316,8 @@ def _train_generator(
     device: str,
     clock: _Clock,
     teachers: Teachers,
-) -> tuple[Trainer[Student], bool]:
-    """Run all phases; the trainer, whose average holds the best weights, and whether listening has taught the ear."""
+) -> tuple[Trainer[Student], Outcome]:
+    """Run all phases; the trainer, whose average holds the best weights, and what became of the ear."""
     torch.manual_seed(plan.seed)
     voices = SpeechSampler(own_speech(pack), seed=plan.seed + 1)
     begins = start(pack.base, plan.width)
@@ -327,7 +328,7 @@ def _train_generator(
     if plan.compiled:
         compile_in_place(trainer.student.generator)
     watched = HeldOut(pack, pack.held_frames()[: plan.checked_frames])
-    hearing = Hearing(trainer, begins != "none", partial(heard, pack=pack, device=trainer.device))
+    hearing = Hearing(trainer, plan.phases, begins != "none", partial(heard, pack=pack, device=trainer.device))
     for phase in plan.phases:
         checks: Checks[Student] | None = None
         if phase.speaks:
@@ -341,7 +342,7 @@ def _train_generator(
         trainer.run(phase, loss, learner(phase), checks, slow, limit)
         hearing.after(phase)
     trainer.load_best(plan.phases[-1])
-    return trainer, hearing.listens
+    return trainer, hearing.outcome
 
 
 def _checks(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Taught], Generator]) -> Checks[Taught]:

@@ -43,6 +43,9 @@ _MOST_CHECKS = 8
 _TRIED = 3
 #: Held-out frames that a check looks at.
 CHECKED_FRAMES = 48
+#: Fewest held-out frames that tell whether a given ear has learnt anything by listening to this person alone: five
+#: seconds. Of one or two a syllable decides (DECISIONS.md, "From how much film may an ear learn?").
+TELLING = 125
 #: Fewest steps of a phase, and the most of those whose errors stop falling early.
 _FEWEST = 4
 _MOST = {"expert": 3000, "listen": 4000}
@@ -60,7 +63,7 @@ class Plan:
     expert: Phase
     """The sync expert's own training."""
     phases: tuple[Phase, ...]
-    """draw (unless it begins from a whole generator), listen, speak160, speak320."""
+    """draw (unless it begins from a whole generator), listen (unless a given ear shall not), speak160, speak320."""
     costs: dict[str, float]
     """Seconds a step of each phase takes on average, by a few that were measured."""
     checks: int
@@ -123,7 +126,9 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
     began = time.monotonic()
     large, begins = device != "cpu", start(pack.base, width)
     expert, phases = Phase("expert", size=0, batch=64, steps=0, rate=2e-3), _phases(large, begins)
-    shares = SHARES_OF_WHOLE if begins == "whole generator" else SHARES
+    if begins != "none" and len(pack.held_frames()) < TELLING:
+        phases = without(phases, "listen")
+    shares = _shares(begins, ("expert", *(phase.name for phase in phases)))
     phases, costs = _affordable(pack, sampler, phases, width, device)
     costs["expert"] = _measured_expert(pack, expert, device)
     time_to_speak = minutes * 60 * sum(share for name, share in shares.items() if name.startswith("speak"))
@@ -166,12 +171,19 @@ def _phases(large: bool, begins: Start) -> tuple[Phase, ...]:
         Phase("speak320", size=320, batch=16 if large else 4, steps=0, rate=RATES["speak320"]),
     )
     whole = begins == "whole generator"
-    return without_norms(undrawn(phases) if whole else phases, whole)
+    return without_norms(without(phases, "draw") if whole else phases, whole)
 
 
-def undrawn(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The phases without those that teach to draw, for what begins from a generator that can."""
-    return tuple(phase for phase in phases if phase.name != "draw")
+def without(phases: Sequence[Phase], name: str) -> tuple[Phase, ...]:
+    """The phases but for the one of this name, for what begins with what that teaches."""
+    return tuple(phase for phase in phases if phase.name != name)
+
+
+def _shares(begins: Start, names: Sequence[str]) -> dict[str, float]:
+    """Shares of the time that ``names`` take; what is left out leaves them its own."""
+    usual = SHARES_OF_WHOLE if begins == "whole generator" else SHARES
+    more = sum(usual.values()) / sum(usual[name] for name in names)
+    return {name: more * usual[name] for name in names}
 
 
 def without_norms(phases: Sequence[Phase], from_whole: bool) -> tuple[Phase, ...]:
