@@ -43,13 +43,16 @@ class Hearing:
         self, trainer: Trainer[Student], phases: Sequence[Phase], given: bool, score: Callable[[Student], float]
     ) -> None:
         """``score`` a student: `heard`. Without an ear that was ``given`` there is nothing to give back."""
-        self.listens = any(phase.name == "listen" for phase in phases)
-        """Whether it goes on listening to voices without pictures."""
-        self.outcome: Outcome = "taught" if self.listens else "as it came"
+        self.outcome: Outcome = "taught" if any(phase.name == "listen" for phase in phases) else "as it came"
         """What became of the ear."""
         self._trainer, self._score = trainer, score
         self._ear = copy.deepcopy(ear(trainer.student).state_dict()) if given else None
         self._before = -math.inf
+
+    @property
+    def listens(self) -> bool:
+        """Whether it goes on listening to voices without pictures."""
+        return self.outcome == "taught"
 
     def before(self, phase: Phase) -> None:
         """Called before a phase: what the ear hears that has not listened."""
@@ -61,9 +64,8 @@ class Hearing:
         if phase.name != "listen" or self._ear is None:
             return
         listened = self._score(self._trainer.average)
-        self.listens = listened >= self._before
         log.info("ear: heard %.2f of the held-out mouths before it listened, %.2f after", self._before, listened)
-        if self.listens:
+        if listened >= self._before:
             return
         self.outcome = "given back"
         for student in (self._trainer.student, self._trainer.average):
