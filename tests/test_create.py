@@ -182,7 +182,8 @@ def test_the_figures_stand_in_the_manifest_beside_their_baselines(made: Made) ->
     assert isinstance(quality, dict)
     assert set(quality) == {"own sound", "nearest pose", "mean picture", "truth", "other sound", "silence"}
     own = quality["own sound"]
-    asked = {"psnr", "edges", "lip_gap_r", "seam_soft", "seam_exact", "closed_recall", "lmd"}
+    asked = {"psnr", "edges", "lip_gap_r", "lip_gap_r_low", "lip_gap_r_high", "seam_soft", "seam_exact"}
+    asked |= {"closed_recall", "lmd"}
     assert isinstance(own, dict) and asked <= set(own)
     training = figures["training"]
     assert isinstance(training, dict) and training["pictures"] == 2 + (3 + 7) + 1  # a clip and two beside it
@@ -754,6 +755,17 @@ def test_every_weakness_is_told(changes: Figures, sentence: str) -> None:
     weak = GOOD | {"own sound": GOOD["own sound"] | changes}
     assert sentence in training_verdict(weak, training())
     assert sentence not in training_verdict(GOOD, training())
+
+
+def test_too_little_held_back_to_tell_is_told() -> None:
+    def verdict(r: float, low: float, high: float) -> str:
+        own = GOOD["own sound"] | {"lip_gap_r": r, "lip_gap_r_low": low, "lip_gap_r_high": high}
+        return training_verdict(GOOD | {"own sound": own}, training())
+
+    assert "no better (r 0.05, between -0.02 and 0.08) than" in verdict(0.05, -0.02, 0.08)
+    unclear = verdict(0.05, -0.4, 0.5)
+    assert "Too little was kept back to tell" in unclear and "no better" not in unclear
+    assert "follow the sound well (r 0.80, between 0.55 and 0.92)" in verdict(0.8, 0.55, 0.92)
 
 
 def test_lips_that_copy_the_film_are_told() -> None:

@@ -315,6 +315,44 @@ def test_correlation_of_what_does_not_move_or_is_not_there() -> None:
         quality.lip_gap_correlation(true, true[1:])
 
 
+def _syllables(rng: np.random.Generator, count: int, hold: float = 0.8) -> npt.NDArray[np.float64]:
+    """[count] a series each of whose values is much like the one before it, as lips are."""
+    series = np.zeros(count + 100)
+    for k in range(1, len(series)):
+        series[k] = hold * series[k - 1] + rng.normal()
+    return series[100:]
+
+
+@pytest.mark.parametrize("frames", [48, 125, 500])
+@pytest.mark.parametrize("true_r", [0.0, 0.6])
+def test_the_interval_of_r_holds_the_true_one_in_nine_of_ten(frames: int, true_r: float) -> None:
+    rng = np.random.default_rng(frames)
+    held = []
+    for _ in range(300):
+        truth = _syllables(rng, frames)
+        ours = true_r * truth + math.sqrt(1 - true_r**2) * _syllables(rng, frames)
+        found = quality.lip_gap_correlation(ours, truth, max_lag=0)
+        assert found.low < found.r < found.high
+        held.append(found.low <= true_r <= found.high)
+    assert 0.84 <= np.mean(held) <= 0.96
+
+
+def test_the_interval_of_r_is_fishers_where_frames_are_independent_and_narrows_with_more_of_them() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=4000)
+    found = quality.lip_gap_correlation(rng.normal(size=4000), truth, max_lag=0)
+    reach = 1.645 / math.sqrt(4000 - 3)
+    assert math.atanh(found.high) - math.atanh(found.r) == pytest.approx(reach, rel=0.05)
+    assert math.atanh(found.r) - math.atanh(found.low) == pytest.approx(reach, rel=0.05)
+    slow = np.linspace(0, 1, 10)
+    alone = quality.lip_gap_correlation(slow, slow + rng.normal(size=10) * 0.1, max_lag=0)
+    assert alone.r > 0.8 and alone.low < 0.3, "one slow movement may follow anything"
+    same = quality.lip_gap_correlation(truth, truth, max_lag=0)
+    assert 0.99 < same.low <= same.high <= 1.0
+    still = quality.lip_gap_correlation(np.full(50, 0.02), truth[:50])
+    assert math.isnan(still.low) and math.isnan(still.high)
+
+
 def test_landmark_distance_is_a_share_of_the_face_and_leaves_out_nan() -> None:
     true = np.zeros((3, 40, 2))
     ours = true + np.array([3.0, 4.0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -24,6 +25,10 @@ BoolArray = npt.NDArray[np.bool_]
 MOUTH_MARGIN = 0.2
 #: Fewest frames that a correlation is worth.
 MIN_FRAMES = 10
+#: Share of chances by which the interval round a correlation holds the true one.
+SURE = 0.9
+#: Largest r that Fisher's z is taken of, that of 1 has no end; fewest free frames, of none nothing is known.
+NEARLY_ONE, NEARLY_NONE = 1 - 1e-9, 1e-9
 #: Frames over which a running mean is taken for the face's posture, 3 s; odd, so that a frame is in the middle.
 DRIFT = 3 * FPS
 #: Lip gap over face height below which lips touch. The mesh never says 0: on the synthetic presenter 95 % of the frames
@@ -74,6 +79,11 @@ class GapCorrelation:
     """Shift in frames at which r is largest; positive: the first series comes late."""
     r_at_lag: float
     """r at that shift."""
+    low: float
+    """Lower end of what r may be in truth, by SURE of the chances: a few frames leave much open. NaN where r is NaN or
+    the first series does not move."""
+    high: float
+    """Upper end of it."""
     amplitude: float
     """Standard deviation of the first series over that of the second: below 1, the lips move too little."""
 
@@ -293,7 +303,32 @@ def lip_gap_correlation(
     best = max(sorted(rates, key=abs), key=lambda lag: -2.0 if np.isnan(rates[lag]) else rates[lag])
     known = np.isfinite(predicted) & np.isfinite(truth) & np.isfinite(rates[0])
     amplitude = float(np.std(predicted[known]) / np.std(truth[known])) if known.any() else float("nan")
-    return GapCorrelation(rates[0], best, rates[best], amplitude)
+    low, high = _interval(rates[0], predicted[known], truth[known])
+    return GapCorrelation(rates[0], best, rates[best], low, high, amplitude)
+
+
+def _interval(r: float, first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """What r may be in truth, by SURE of the chances.
+
+    Fisher's z (1915), with as many independent frames as Bartlett (1935, "Some aspects of the time-correlation problem
+    in regard to tests of significance") counts in two series each of whose frames is much like the one before it.
+    """
+    if len(first) == 0 or np.ptp(first) == 0:
+        return float("nan"), float("nan")
+    count = len(first)
+    shrink = 1 - np.arange(1, count) / count
+    alike = 1 + 2 * float(np.sum(shrink * _own_correlation(first) * _own_correlation(second)))
+    free = max(count / max(alike, 1.0) - 3, NEARLY_NONE)
+    reach = NormalDist().inv_cdf((1 + SURE) / 2) / np.sqrt(free)
+    middle = np.arctanh(np.clip(r, -NEARLY_ONE, NEARLY_ONE))
+    return float(np.tanh(middle - reach)), float(np.tanh(middle + reach))
+
+
+def _own_correlation(series: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """[N - 1] correlation of a moving series [N] with itself, 1 to N - 1 frames later."""
+    moved = np.asarray(series, np.float64) - np.mean(series)
+    whole = np.correlate(moved, moved, "full")[len(moved) - 1 :]
+    return np.asarray(whole[1:] / whole[0], np.float64)
 
 
 def without_drift(gaps: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -107,6 +107,8 @@ def _lips(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:
     closed = closures_kept(gaps, true)
     return {
         "lip_gap_r": _number(follows.r),
+        "lip_gap_r_low": _number(follows.low),
+        "lip_gap_r_high": _number(follows.high),
         "lip_gap_lag": float(follows.lag),
         "lip_gap_amplitude": _number(follows.amplitude),
         "lmd": _number(landmark_distance(lip_points(mesh), lip_points(truth), face_width(truth))),

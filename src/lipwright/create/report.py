@@ -11,7 +11,7 @@ from typing import Any
 
 from lipwright.contract import FPS
 from lipwright.prepare.problems import LITTLE
-from lipwright.quality import REST_GAP, REST_STEP
+from lipwright.quality import REST_GAP, REST_STEP, SURE
 
 Figures = dict[str, float | None]
 
@@ -44,7 +44,11 @@ _ROWS = {
     "ssim": ("Structure of the mouth", "shapes and edges, 0 to 1", "1"),
     "sharpness": ("Sharpness of the mouth", "fine detail compared with the truth; below 0.6 looks soft", "1"),
     "edges": ("Edges in their place", "share of the true edges; specks are sharp too, but add nothing here", "1"),
-    "lip_gap_r": ("Lips follow the sound", "-1 to 1; 0: no connection", "1"),
+    "lip_gap_r": (
+        "Lips follow the sound",
+        f"-1 to 1; 0: no connection; it lies between these by {SURE:.0%} of the chances",
+        "1",
+    ),
     "lip_gap_lag": ("Lips late, frames", "one frame is 40 ms", "0"),
     "lip_gap_amplitude": ("How far the lips move", "compared with the truth", "1"),
     "lmd": ("Lips beside their place", "as a share of the face's width; 0.01 is good", "0"),
@@ -81,7 +85,7 @@ avatar drew for the same sound, from another picture of the person.</p>
 def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> str:
     """How good the avatar is, in a few sentences for somebody who never trained a network."""
     own = figures["own sound"]
-    sentences = [_lips_sentence(own["lip_gap_r"], _best(figures, "lip_gap_r"))]
+    sentences = [_lips_sentence(own, _best(figures, "lip_gap_r"))]
     if _less(own["psnr"], _best(figures, "psnr")):
         sentences.append("The mouth is less like the true one than what costs nothing: it has learnt too little.")
     if _less(own["sharpness"], SOFT):
@@ -103,16 +107,31 @@ def _best(figures: dict[str, Figures], key: str) -> float | None:
     return max(known, default=None)
 
 
-def _lips_sentence(r: float | None, free: float | None) -> str:
+def _lips_sentence(own: Figures, free: float | None) -> str:
+    """Whether the lips follow, by their correlation with the true ones and that of the best of what costs nothing."""
+    r = own["lip_gap_r"]
     if r is None:
         return "Whether the lips follow the sound could not be measured: no face was found in what was drawn."
+    rate = f"r {_correlation(own)}"
     if _less(r, free):
-        return f"The lips follow the sound no better (r {r:.2f}) than pictures that never heard it (r {free:.2f})."
+        if _less(free, own.get("lip_gap_r_high")):
+            return (
+                f"Too little was kept back to tell whether the lips follow the sound: {rate}, and pictures that never "
+                f"heard it have r {free:.2f}."
+            )
+        return f"The lips follow the sound no better ({rate}) than pictures that never heard it (r {free:.2f})."
     if r < FOLLOWS:
-        return f"The lips hardly follow the sound (r {r:.2f}): this is not ready to be shown."
+        return f"The lips hardly follow the sound ({rate}): this is not ready to be shown."
     if r < FOLLOWS_WELL:
-        return f"The lips follow the sound roughly (r {r:.2f})."
-    return f"The lips follow the sound well (r {r:.2f})."
+        return f"The lips follow the sound roughly ({rate})."
+    return f"The lips follow the sound well ({rate})."
+
+
+def _correlation(column: Figures) -> str:
+    """r, and between what it lies where that was measured."""
+    low, high = column.get("lip_gap_r_low"), column.get("lip_gap_r_high")
+    between = "" if low is None or high is None else f", between {low:.2f} and {high:.2f}"
+    return _written(column.get("lip_gap_r")) + between
 
 
 def _less(value: float | None, limit: float | None) -> bool:
@@ -190,7 +209,8 @@ def _columns(figures: dict[str, Figures], training: dict[str, Any]) -> dict[str,
 
 def _row(key: str, columns: Sequence[Figures]) -> str:
     what, meaning, best = _ROWS[key]
-    cells = "".join(f"<td>{_written(column.get(key))}</td>" for column in columns)
+    write = _correlation if key == "lip_gap_r" else lambda column: _written(column.get(key))
+    cells = "".join(f"<td>{write(column)}</td>" for column in columns)
     return f"<tr><td>{escape(what)}</td>{cells}<td>{best}</td><td>{escape(meaning)}</td></tr>"
 
 
