@@ -200,6 +200,14 @@ def test_a_crop_that_is_off_is_put_right(finder: FaceFinder, rest: Picture) -> N
     assert np.abs(found.landmarks[:, :2] - truth.landmarks[:, :2]).mean() < 0.01 * truth.size
 
 
+def test_a_film_is_followed_and_a_frame_without_a_face_is_nan(finder: FaceFinder, rest: Picture) -> None:
+    found = face.meshes([rest, np.zeros_like(rest), rest])
+    assert found.shape == (3, face.MESH_POINTS, 3) and found.dtype == np.float32
+    assert np.isnan(found[1]).all()
+    assert np.allclose(found[0], finder.find(rest)[0].landmarks) and np.allclose(found[2], found[0], atol=2)
+    assert face.meshes([]).shape == (0, face.MESH_POINTS, 3)
+
+
 # --- the rect -------------------------------------------------------------------------------------------------------
 def test_the_rect_goes_from_temple_to_temple_and_from_the_nose_down() -> None:
     marks = np.zeros((468, 3), np.float32)
@@ -307,14 +315,6 @@ def test_head_pose_follows_a_turned_mesh(finder: FaceFinder, rest: Picture, axis
     change = {key: getattr(after, key) - getattr(before, key) for key in ("yaw", "pitch", "roll")}
     assert change.pop(name) == pytest.approx(sign * 15, abs=1.5)
     assert all(abs(other) < 3 for other in change.values())
-
-
-def test_open_eyes_are_open(finder: FaceFinder, rest: Picture) -> None:
-    marks = finder.find(rest)[0].landmarks.copy()
-    assert face.eye_opening(marks) > 0.18
-    for upper, lower in (face.LEFT_EYE_LIDS, face.RIGHT_EYE_LIDS):
-        marks[upper] = marks[lower]
-    assert face.eye_opening(marks) == 0
 
 
 def test_a_square_maps_its_centre_and_corners() -> None:

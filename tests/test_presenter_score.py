@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, UInt8Array
+from lipwright.face import meshes
 from lipwright.quality import closed_lips, psnr
 from lipwright.training.pack import Pack
 from media import write_film
 from talking import ROOT, SIDE, face
 from tools.presenter import measure
 from tools.presenter.film import Film
-from tools.presenter.measure import Case, Task, held_back, load_rois, make_task, meshes, paired, phones_of, score
+from tools.presenter.measure import Case, Task, held_back, load_rois, make_task, paired, pasted, phones_of, score
 from tools.presenter.pack import HELD_OUT
 
 #: How far the mouth is open in each frame: it talks, keeps still, and talks again.
@@ -52,7 +53,7 @@ def task(film: Film, pack: Pack) -> Task:
 
 @pytest.fixture(scope="module")
 def mesh(task: Task) -> FloatArray:
-    return meshes(task, task.rois)
+    return meshes(pasted(task, task.rois))
 
 
 def scored(task: Task, rois: UInt8Array, mesh: FloatArray) -> dict[str, float]:

@@ -159,7 +159,7 @@ def complaints(ours: Film, truth: Film) -> set[str]:
     kept = quality.closures_kept(gaps, true)
     sharp, seam, square = [], [], []
     for picture, original, marks in zip(ours.pictures, truth.pictures, truth.landmarks[::EVERY], strict=True):
-        box = quality.mouth_box(marks, HEIGHT, WIDTH)
+        box = quality.mouth_box(face.lip_points(marks), HEIGHT, WIDTH)
         sharp.append(quality.sharpness_ratio(picture, original, box))
         seam.append(quality.seam_step(picture, original, REGION).excess)
         square.append(quality.worst_seam(picture, original, REGION).excess)
@@ -283,13 +283,13 @@ def test_pictures_that_do_not_go_together_are_refused(box: Rect | None) -> None:
 def test_mouth_box_is_the_lips_and_a_fifth_on_each_side() -> None:
     marks = marks_for(0.05)
     lips = face.mouth_bounds(marks)
-    box = quality.mouth_box(marks, HEIGHT, WIDTH)
+    box = quality.mouth_box(face.lip_points(marks), HEIGHT, WIDTH)
     assert box.width == pytest.approx(1.4 * (lips[2] - lips[0]), abs=2)
     assert box.height == pytest.approx(1.4 * (lips[3] - lips[1]), abs=2)
-    assert quality.mouth_box(marks, HEIGHT, 130).x2 == 130
+    assert quality.mouth_box(face.lip_points(marks), HEIGHT, 130).x2 == 130
     for nowhere in (np.full_like(marks, np.nan), marks + 1000):
         with pytest.raises(ContractError, match="mouth"):
-            quality.mouth_box(nowhere, HEIGHT, WIDTH)
+            quality.mouth_box(face.lip_points(nowhere), HEIGHT, WIDTH)
 
 
 # --- series ---------------------------------------------------------------------------------------------------------
@@ -410,16 +410,6 @@ def test_a_tremble_in_a_pause_is_measured_and_speech_is_not() -> None:
 
 
 # --- baselines ------------------------------------------------------------------------------------------------------
-def test_nearest_pose_looks_at_the_head_and_not_at_the_mouth() -> None:
-    training = np.stack([marks_for(0.0) + np.array([dx, 0, 0], np.float32) for dx in (0, 10, 20, 30)])
-    training[3] = np.nan
-    query = marks_for(0.06) + np.array([12, 0, 0], np.float32)
-    training[1, list(face.LIPS)] += 500
-    assert quality.nearest_pose_frame(training, query) == 1
-    with pytest.raises(ContractError, match="nearest pose"):
-        quality.nearest_pose_frame(training[3:], query)
-
-
 def test_pose_points_and_lips_share_nothing() -> None:
     assert not set(face.POSE_POINTS) & set(face.LIPS)
 

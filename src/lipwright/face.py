@@ -11,7 +11,7 @@ Coordinates are pixels of the picture, x to the right and y down, with the centr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -60,8 +60,6 @@ INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 LIPS = OUTER_LIPS + INNER_LIPS
 #: Upper and lower point of the inner lips, in the middle and a little to its sides.
 INNER_LIP_PAIRS = ((82, 87), (13, 14), (312, 317))
-LEFT_EYE_LIDS, RIGHT_EYE_LIDS = (159, 145), (386, 374)
-LEFT_EYE_WIDTH, RIGHT_EYE_WIDTH = (33, 133), (362, 263)
 #: Points that the mouth does not move: brows, eyes, temples and the bridge of the nose.
 POSE_POINTS = (
     *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
@@ -273,6 +271,15 @@ class FaceTracker:
         if not faces or last is None:
             return faces[0] if faces else None
         return min(faces, key=lambda face: _distance(face.square, last.square))
+
+
+def meshes(frames: Iterable[UInt8Array]) -> FloatArray:
+    """[n, 468, 3] landmarks of one face followed through the frames ([H, W, 3] BGR); NaN where it is not found."""
+    tracker = FaceTracker(FaceFinder())
+    faces = (tracker.follow(frame) for frame in frames)
+    nowhere = np.full((MESH_POINTS, 3), np.nan, np.float32)
+    found = [nowhere if face is None else face.landmarks for face in faces]
+    return np.array(found, np.float32).reshape(-1, MESH_POINTS, 3)
 
 
 class _Network:
@@ -511,7 +518,7 @@ def _runs(usable: Sequence[bool], cuts: Sequence[int]) -> Iterator[tuple[int, in
         yield first, len(usable)
 
 
-# --- the mouth, the eyes, the pose ----------------------------------------------------------------------------------
+# --- the mouth, the pose --------------------------------------------------------------------------------------------
 def face_height(landmarks: npt.NDArray[np.floating]) -> DoubleArray:
     """Forehead (10) to chin (152), in the landmarks' unit; landmarks [..., 468, 2 or 3], result [...]."""
     return _length(landmarks, FOREHEAD, CHIN)
@@ -555,13 +562,6 @@ def mouth_bounds(landmarks: npt.NDArray[np.floating]) -> tuple[float, float, flo
     points = lip_points(landmarks)
     (x1, y1), (x2, y2) = points.min(0), points.max(0)
     return float(x1), float(y1), float(x2), float(y2)
-
-
-def eye_opening(landmarks: npt.NDArray[np.floating]) -> DoubleArray:
-    """Height over width of the eyes, mean of both: about 0.3 open, under 0.1 shut; landmarks [..., 468, 2 or 3]."""
-    left = _length(landmarks, *LEFT_EYE_LIDS) / _length(landmarks, *LEFT_EYE_WIDTH)
-    right = _length(landmarks, *RIGHT_EYE_LIDS) / _length(landmarks, *RIGHT_EYE_WIDTH)
-    return np.asarray((left + right) / 2)
 
 
 def head_pose(landmarks: npt.NDArray[np.floating]) -> Pose:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from lipwright.contract import BORDER, CROP_SIZE, FPS, Rect, UInt8Array
 from lipwright.errors import ContractError
-from lipwright.face import POSE_POINTS, mouth_bounds
 
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -137,20 +136,22 @@ class Seam:
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
-def mouth_box(landmarks: npt.NDArray[np.floating], height: int, width: int) -> Rect:
+def mouth_box(lips: npt.NDArray[np.floating], height: int, width: int) -> Rect:
     """The lips' bounding box and 20 % of its width and height on each side, inside a picture of this size.
 
-    Take it from the true frame's landmarks ([468, 2 or 3]), and use it for both pictures that are compared.
+    Take it from the true frame's lips ([n, 2], `lipwright.face.lip_points`, in the picture's pixels), and use it for
+    both pictures that are compared.
 
     Raises:
-        ContractError: The landmarks are NaN or the mouth lies outside the picture.
+        ContractError: The lips are NaN or lie outside the picture.
     """
-    if not np.isfinite(landmarks).all():
+    if not np.isfinite(lips).all():
         raise ContractError("no mouth box without landmarks: leave out the frames whose landmarks are NaN")
-    x1, y1, x2, y2 = mouth_bounds(landmarks)
-    dx, dy = MOUTH_MARGIN * (x2 - x1), MOUTH_MARGIN * (y2 - y1)
-    left, top = max(0, round(x1 - dx)), max(0, round(y1 - dy))
-    box = Rect(left, top, min(width, round(x2 + dx) + 1), min(height, round(y2 + dy) + 1))
+    low, high = lips.min(axis=0), lips.max(axis=0)
+    margin = MOUTH_MARGIN * (high - low)
+    x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
+    x2, y2 = np.ceil(np.minimum(high + margin, (width, height))).astype(int)
+    box = Rect(int(x1), int(y1), int(x2), int(y2))
     if not box.inside(height, width):
         raise ContractError(f"the mouth lies outside the {width} x {height} picture")
     return box
@@ -481,25 +482,6 @@ def _mean(values: DoubleArray) -> float:
 
 
 # --- baselines ------------------------------------------------------------------------------------------------------
-def nearest_pose_frame(training: npt.NDArray[np.floating], frame: npt.NDArray[np.floating]) -> int:
-    """Index of the training frame whose head lies most like this one's, by points that the mouth does not move.
-
-    Args:
-        training: [M, 468, 2 or 3] landmarks in pixels; frames that are NaN are not candidates.
-        frame: [468, 2 or 3] landmarks of the frame in question.
-
-    Raises:
-        ContractError: No candidate, or the frame itself is NaN.
-    """
-    points = list(POSE_POINTS)
-    distance = np.linalg.norm(training[:, points, :2] - frame[points, :2], axis=2).mean(1)
-    if not np.isfinite(distance).any():
-        raise ContractError(
-            "no nearest pose: give the landmarks of a frame with a face and of training frames with one"
-        )
-    return int(np.nanargmin(distance))
-
-
 def mean_picture(pictures: Iterable[UInt8Array]) -> UInt8Array:
     """The mean uint8 [H, W, 3] of equally large pictures [H, W, 3], rounded; they are read one by one.
 

@@ -30,7 +30,7 @@ from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar, builtin_sound
 from lipwright.avatar.films import encode
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality, UInt8Array
 from lipwright.errors import LipwrightError
-from lipwright.face import FaceFinder, FaceTracker, lip_gap
+from lipwright.face import lip_gap, meshes
 from lipwright.quality import Rest, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
 from tools.speech.sounds import REST_SOUNDS
@@ -47,9 +47,7 @@ _DRAWN_ANEW = (11, 0, 0)
 
 def gaps(pictures: Iterable[UInt8Array]) -> Gaps:
     """[n] lip gap over face height of each picture; NaN where no face is found."""
-    tracker = FaceTracker(FaceFinder())
-    faces = (tracker.follow(picture) for picture in pictures)
-    return np.array([np.nan if face is None else float(lip_gap(face.landmarks)) for face in faces])
+    return lip_gap(meshes(pictures))
 
 
 def silence(seconds: float) -> FloatArray:

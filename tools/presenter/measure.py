@@ -32,13 +32,24 @@ import numpy as np
 from lipwright import patch
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar
-from lipwright.contract import FPS, WINDOW_FUTURE, Alignment, FloatArray, Quality, Rect, UInt8Array, lookahead_ms
-from lipwright.face import MESH_POINTS, FaceFinder, FaceTracker, face_width, lip_gap, lip_points
+from lipwright.contract import (
+    FPS,
+    ROI_SIZE,
+    WINDOW_FUTURE,
+    Alignment,
+    FloatArray,
+    Quality,
+    Rect,
+    UInt8Array,
+    lookahead_ms,
+)
+from lipwright.face import face_width, lip_gap, lip_points, meshes
 from lipwright.quality import Phone as TimedPhone
 from lipwright.quality import (
     closed_lips,
     landmark_distance,
     lip_gap_correlation,
+    mouth_box,
     psnr,
     rest,
     sharpness_ratio,
@@ -48,7 +59,6 @@ from lipwright.quality import (
 from lipwright.render.networks import Networks
 from lipwright.render.voice import Voice
 from lipwright.training.data import References, shrink
-from lipwright.training.held_out import mouth_box
 from lipwright.training.pack import Pack
 from tools.presenter.film import LIPS, STILL, Film
 from tools.presenter.pack import HELD_OUT
@@ -57,8 +67,6 @@ log = logging.getLogger("measure")
 
 #: How much worse than with all future features a look-ahead may be.
 TOLERANCE = 0.03
-
-_NO_MESH = np.full((MESH_POINTS, 3), np.nan, np.float32)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def load_rois(film: Film) -> Pack:
 def make_task(name: str, film: Film, pack: Pack, frames: range) -> Task:
     """Truth of ``frames``."""
     rects = [Rect(*row) for row in film.rects()[frames.start : frames.stop].tolist()]
-    boxes = [mouth_box(pack.landmarks[k, LIPS]) for k in frames]
+    boxes = [mouth_box(pack.landmarks[k, LIPS], ROI_SIZE, ROI_SIZE) for k in frames]
     return Task(name, film, frames, pack.rois[frames.start : frames.stop], rects, boxes)
 
 
@@ -163,16 +171,11 @@ def _mean_picture(pack: Pack, count: int) -> UInt8Array:
     return np.repeat(np.rint(mean).astype(np.uint8)[None], count, axis=0)
 
 
-def meshes(task: Task, rois: UInt8Array) -> FloatArray:
-    """[n, 468, 3] landmarks of the true frames with these ROIs in them; NaN where no face is found."""
-    tracker = FaceTracker(FaceFinder())
-    found = []
+def pasted(task: Task, rois: UInt8Array) -> Iterator[UInt8Array]:
+    """The true frames with these ROIs in them."""
     pictures = (picture for k, picture in enumerate(task.film.frames()) if k in task.frames)
     for picture, rect, roi in zip(pictures, task.rects, rois, strict=True):
-        crop = patch.crop(picture, rect, "auto")
-        face = tracker.follow(patch.paste(picture, rect, crop, roi, "auto"))
-        found.append(_NO_MESH if face is None else face.landmarks)
-    return np.stack(found)
+        yield patch.paste(picture, rect, patch.crop(picture, rect, "auto"), roi, "auto")
 
 
 def phones_of(task: Task) -> list[TimedPhone]:
@@ -184,7 +187,7 @@ def phones_of(task: Task) -> list[TimedPhone]:
 
 def score(task: Task, case: Case, true_mesh: FloatArray) -> dict[str, float]:
     """All figures of one case."""
-    mesh = meshes(task, case.rois)
+    mesh = meshes(pasted(task, case.rois))
     gaps, truth = lip_gap(mesh), task.film.lip_gap[task.frames.start : task.frames.stop]
     phones = phones_of(task)
     both = list(zip(case.rois, task.rois, task.boxes, strict=True))
@@ -216,7 +219,7 @@ def sheet(task: Task, cases: list[Case], out: Path, count: int = 12) -> None:
 
 def report(task: Task, cases: list[Case]) -> dict[str, dict[str, float]]:
     """Figures of every case, and of the true frames: what the instrument can reach."""
-    true_mesh = meshes(task, task.rois)
+    true_mesh = meshes(pasted(task, task.rois))
     rows = {case.name: score(task, case, true_mesh) for case in [*cases, Case("truth", task.rois)]}
     rows["truth"].pop("psnr_db")
     for name, row in rows.items():
@@ -234,7 +237,7 @@ def sweep(
     question: Question, answer: Callable[[int], Case], lookaheads: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """The question with every number of future features, and the figures."""
-    true_mesh = meshes(question.task, question.task.rois)
+    true_mesh = meshes(pasted(question.task, question.task.rois))
     began = time.monotonic()
     for done, n in enumerate(lookaheads, 1):
         yield n, score(question.task, answer(n), true_mesh)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
 from pathlib import Path
 
 import cv2
@@ -23,7 +22,7 @@ from lipwright.check.lips import likeness, lip_gaps
 from lipwright.check.sheets import labelled
 from lipwright.contract import FPS, ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.errors import AvatarError
-from lipwright.face import MESH_POINTS, POSE_POINTS, FaceFinder, FaceTracker
+from lipwright.face import MESH_POINTS, POSE_POINTS, lip_points, meshes
 from lipwright.quality import mouth_box, psnr, sharpness_ratio, ssim
 from lipwright.runtimes import Runtime, open_runtime
 from lipwright.training.collect import HELD_OUT, roi_points
@@ -133,29 +132,27 @@ def _assemble(
     avatar: Avatar, scored: npt.NDArray[np.int64], training: npt.NDArray[np.int64], features: FloatArray
 ) -> HeldBack:
     everything = np.concatenate([training, scored])
-    meshes = dict(zip(everything.tolist(), _meshes(avatar, everything.tolist()), strict=True))
-    seen = [int(k) for k in scored if np.isfinite(meshes[int(k)]).all()]
-    known = [int(k) for k in training if np.isfinite(meshes[int(k)]).all()]
+    marks = dict(zip(everything.tolist(), _landmarks(avatar, everything.tolist()), strict=True))
+    seen = [int(k) for k in scored if np.isfinite(marks[int(k)]).all()]
+    known = [int(k) for k in training if np.isfinite(marks[int(k)]).all()]
     if not seen or not known:
         raise AvatarError(f"{avatar.path}: no face is found in its frames, so nothing can be said of its mouth")
-    poses = {k: _pose(avatar, meshes[k], k) for k in (*seen, *known)}
+    poses = {k: _pose(avatar, marks[k], k) for k in (*seen, *known)}
     references = [_nearest(poses, k, known) for k in seen]
     rois = _rois(avatar, sorted(set(references)))
     moved = [_moved(rois[j], poses[j], poses[k]) for k, j in zip(seen, references, strict=True)]
     heard = feature_windows(features, avatar.manifest.window.padding)
     truth = list(pictures(avatar, seen))
-    boxes = [mouth_box(meshes[k], *picture.shape[:2]) for k, picture in zip(seen, truth, strict=True)]
+    boxes = [mouth_box(lip_points(marks[k]), *picture.shape[:2]) for k, picture in zip(seen, truth, strict=True)]
     return HeldBack(avatar, seen, references, truth, moved, [rois[j] for j in references], boxes, heard[seen])
 
 
-def _meshes(avatar: Avatar, frames: list[int]) -> list[FloatArray]:
+def _landmarks(avatar: Avatar, frames: list[int]) -> list[FloatArray]:
     """[468, 2] landmarks in pixels of each frame, NaN without a face: the avatar's own where it has the face mesh."""
     landmarks = avatar.landmarks
     if landmarks is not None and landmarks.shape[1] == MESH_POINTS:
         return [landmarks[k, :, :2] for k in frames]
-    tracker, lost = FaceTracker(FaceFinder()), np.full((MESH_POINTS, 2), nan, np.float32)
-    found = (tracker.follow(picture) for picture in pictures(avatar, frames))
-    return [lost if face is None else face.landmarks[:, :2] for face in found]
+    return list(meshes(pictures(avatar, frames))[:, :, :2])
 
 
 def _pose(avatar: Avatar, mesh: FloatArray, frame: int) -> FloatArray:

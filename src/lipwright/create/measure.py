@@ -16,7 +16,7 @@ from lipwright.avatar import Avatar, builtin_sound
 from lipwright.contract import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, UInt8Array
 from lipwright.create.report import Figures
 from lipwright.create.step import Step
-from lipwright.face import MESH_POINTS, FaceFinder, FaceTracker, face_width, lip_gap, lip_points
+from lipwright.face import face_width, lip_gap, lip_points, meshes
 from lipwright.picture import BgrPicture
 from lipwright.quality import (
     closures_kept,
@@ -37,7 +37,6 @@ from lipwright.trial import pictures
 #: Frames of somebody else's speech, on each of two stretches of the template, and frames of silence.
 FOREIGN_FRAMES = 200
 SILENT_FRAMES = 50
-_NO_MESH = np.full((MESH_POINTS, 3), np.nan, np.float32)
 
 
 def measure(
@@ -100,7 +99,7 @@ def _drawn(networks: Networks, held: HeldOut, progress: Callable[[Step], None]) 
 def _lips(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Figures:
     """What the lips do on the finished frames, against the film's own landmarks."""
     assert avatar.landmarks is not None
-    mesh = _meshes(_pasted(avatar, frames, rois))
+    mesh = meshes(_pasted(avatar, frames, rois))
     truth = avatar.landmarks[frames]
     gaps, true = lip_gap(mesh), lip_gap(truth)
     follows = lip_gap_correlation(gaps, true)
@@ -122,13 +121,6 @@ def _pasted(avatar: Avatar, frames: list[int], rois: UInt8Array) -> Iterable[UIn
     how = avatar.manifest.resize
     for k, picture, roi in zip(frames, pictures(avatar, frames), rois, strict=True):
         yield patch.paste(picture, avatar.rect(k), patch.crop(picture, avatar.rect(k), how), roi, how)
-
-
-def _meshes(frames: Iterable[UInt8Array]) -> FloatArray:
-    """[n, 468, 3]; NaN where no face is found."""
-    tracker = FaceTracker(FaceFinder())
-    faces = (tracker.follow(frame) for frame in frames)
-    return np.stack([_NO_MESH if face is None else face.landmarks for face in faces])
 
 
 def _seams(avatar: Avatar, frames: list[int], rois: UInt8Array, progress: Callable[[Step], None]) -> Figures:
@@ -189,7 +181,7 @@ def _spoken(
         Renderer(avatar, rate, channels, networks=networks, start=start) as renderer,
         closing(renderer.stream(iter([sound]))) as frames,
     ):
-        return lip_gap(_meshes(frame.image for frame in islice(frames, FOREIGN_FRAMES)))
+        return lip_gap(meshes(frame.image for frame in islice(frames, FOREIGN_FRAMES)))
 
 
 def _silence(avatar: Avatar, networks: Networks) -> Figures:

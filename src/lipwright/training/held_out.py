@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from lipwright import patch
-from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
+from lipwright.contract import ROI_SIZE, FloatArray, UInt8Array
 from lipwright.models.generator import Generator
 from lipwright.quality import (
-    MOUTH_MARGIN,
     edges_in_place,
     lip_gap_correlation,
     mean_picture,
+    mouth_box,
     psnr,
     sharpness_ratio,
     ssim,
@@ -134,7 +134,7 @@ class HeldOut:
         """[n, 320, 320, 3] the references, moved onto the pose."""
         for row, (k, reference) in enumerate(zip(self.frames, self.references, strict=True)):
             self.nearest[row] = references.picture(int(k), reference)
-        self.boxes = [mouth_box(pack.landmarks[k, pack.lips]) for k in self.frames]
+        self.boxes = [mouth_box(pack.landmarks[k, pack.lips], ROI_SIZE, ROI_SIZE) for k in self.frames]
         self._reader = LipReader(pack)
 
     def images(self, rows: slice, size: int = ROI_SIZE) -> Tensor:
@@ -179,15 +179,6 @@ def unchosen(pack: Pack, checked: int) -> Frames:
     frames = pack.held_frames()
     later = frames[frames >= frames[:checked][-1] + 1 + pack.gap]
     return later if len(later) >= _FEWEST_UNCHOSEN else frames
-
-
-def mouth_box(lips: FloatArray) -> Rect:
-    """The box of lips [n, 2] in ROI pixels with the margin every measure uses."""
-    low, high = lips.min(axis=0), lips.max(axis=0)
-    margin = MOUTH_MARGIN * (high - low)
-    x1, y1 = np.floor(np.maximum(low - margin, 0)).astype(int)
-    x2, y2 = np.ceil(np.minimum(high + margin, ROI_SIZE)).astype(int)
-    return Rect(int(x1), int(y1), int(x2), int(y2))
 
 
 def draw_by(weights: Path, held: HeldOut) -> UInt8Array:
