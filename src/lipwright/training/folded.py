@@ -27,6 +27,8 @@ def fold(network: nn.Module) -> None:
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
+        # The norm's shift was learnt, and so is what it becomes: torch gives a convolution that had no bias a dead one.
+        conv.bias.requires_grad_(conv.weight.requires_grad)
         setattr(parent, norm_name, nn.Identity())
 
 
