@@ -26,12 +26,17 @@ class Network:
             raise self.fault
         self.clock += self.steps.pop(0)
 
+    def seconds(self) -> float:
+        before = self.clock
+        self.step()
+        return self.clock - before
+
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Network, float], float | None]:
     def measure(network: Network, seconds: float) -> float | None:
         monkeypatch.setattr("lipwright.training.compiled.time.monotonic", lambda: network.clock)
-        return compiled_seconds(network, network.step, 0.2, seconds)
+        return compiled_seconds(network, network.step, network.seconds, 0.2, seconds)
 
     return measure
 

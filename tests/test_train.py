@@ -51,7 +51,17 @@ from lipwright.training.data import Ahead, Chances, Frames, Sampler, unlike
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw, unchosen
-from lipwright.training.lessons import NOBODY, PERCEPTUAL, Teachers, _picture_error, lesson, pictures_shown, spoken
+from lipwright.training.lessons import (
+    CARD_WORKERS,
+    NOBODY,
+    PERCEPTUAL,
+    Teachers,
+    _picture_error,
+    lesson,
+    pictures_shown,
+    speaking,
+    spoken,
+)
 from lipwright.training.loop import Checks, Phase, Record, Student, Trainer
 from lipwright.training.losses import (
     PerceptualLoss,
@@ -795,7 +805,7 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(planning, "has_bf16", lambda device: device == "cpu")
     sampler = Sampler(pack, pack.training_frames(), 1)
     plan = make_plan(pack, sampler, "full", "cpu", 30)
-    assert plan.bf16 is True and plan.folded is True
+    assert plan.bf16 is True and plan.folded is True and plan.device == "cpu"
     assert [phase.rate for phase in plan.phases] == pytest.approx([1.5e-3, 1e-3, 6e-4, 4.5e-4])
     assert 0.85 * 1800 < plan.seconds < 0.95 * 1800 and plan.held_out == pack.held_out
     # Of four steps of 320 the last shows a clip of five and two others, and not four.
@@ -815,6 +825,16 @@ def test_a_plan_fills_its_time(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "plan.json").write_text("{}")
     with pytest.raises(LipwrightError, match="begin anew"):
         Plan.load(tmp_path / "plan.json")
+
+
+def test_a_training_does_not_change_its_device_on_the_way(pack: Pack, tmp_path: Path) -> None:
+    replace(TINY, device="cuda").save(tmp_path / PLAN)
+    with pytest.raises(LipwrightError, match=r"begun on cuda.*--device cuda, or remove"):
+        train_person(pack, tmp_path)
+    replace(TINY, device="cpu").save(tmp_path / PLAN)
+    assert person_training._settled(
+        None, pack, Sampler(pack, pack.training_frames(), 1), tmp_path, None, "cpu", 30, lambda _: None
+    ) == Plan.load(tmp_path / PLAN)
 
 
 @pytest.mark.parametrize("frames", [TELLING - 1, TELLING])
@@ -872,10 +892,26 @@ def test_a_step_in_a_bad_moment_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     """By a single one a training of half an hour was planned for 24 minutes of it."""
     now, takes = [0.0], iter([9.0, 7.0, 2.0])
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    trainer = mock.Mock()
+    trainer = mock.Mock(device=torch.device("cpu"))
     trainer.learn.side_effect = lambda *_: now.__setitem__(0, now[0] + next(takes))
     phase = Phase("speak160", size=160, batch=8, steps=3, rate=1e-3)
     assert planning._step_seconds(trainer, phase, lambda *_: torch.zeros(())) == 2.0
+
+
+def test_a_cards_steps_are_measured_with_the_time_that_they_wait_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is prepared when the first steps begin is not there for the later ones."""
+    now, asked = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def learn(_phase: Phase, step: int, *_: object) -> None:
+        asked.append(step)
+        now[0] += 0.05 if step <= CARD_WORKERS else 0.2
+
+    trainer = mock.Mock(device=torch.device("cuda"))
+    trainer.learn.side_effect = learn
+    phase = planning._tried(Phase("speak160", size=160, batch=32, steps=0, rate=1e-3), "cuda")
+    assert planning._step_seconds(trainer, phase, lambda *_: torch.zeros(())) == pytest.approx(0.2)
+    assert asked == list(range(phase.steps))
 
 
 def test_a_machine_is_measured(pack: Pack) -> None:
@@ -1306,6 +1342,22 @@ def test_weights_travel_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_has_no_norms_learns_more_gently(from_whole: bool, factors: list[float]) -> None:
     phases = planning.without_norms(TINY.phases, from_whole)
     assert [mine.rate / theirs.rate for mine, theirs in zip(phases, TINY.phases, strict=True)] == pytest.approx(factors)
+
+
+def test_every_number_of_a_folded_network_learns(pack: Pack, tmp_path: Path) -> None:
+    """torch gives a convolution without a bias one that is dead: nine in ten of a generator's stood still."""
+    trainer = Trainer(begin(replace(pack, base=folded(used())), "mobile", SpeechSampler(own_speech(pack), 0)), tmp_path)
+    trainer.fold()
+    assert not any(weight.requires_grad for weight in trainer.average.parameters())
+    generator = trainer.student.generator
+    before = {name: weight.clone() for name, weight in generator.state_dict().items()}
+    phase = Phase("speak160", size=160, batch=2, steps=2, rate=1e-3)
+    loss = speaking(Sampler(pack, pack.training_frames(), 1), None, phase, trainer.device, NOBODY)
+    optimizer = trainer.optimizer(phase, generator)
+    for step in range(phase.steps):
+        trainer.learn(phase, step, loss, optimizer)
+    still = [name for name, weight in generator.state_dict().items() if torch.equal(weight, before[name])]
+    assert still == []
 
 
 def test_folding_says_the_same_once_and_then_changes_nothing(pack: Pack, tmp_path: Path) -> None:

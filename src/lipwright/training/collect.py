@@ -97,7 +97,9 @@ def collect(
         features=np.concatenate([features[None], changed_features(avatar, progress)]).astype(np.float16),
         held_out=(count - round(count * HELD_OUT), count),
         unusable=tuple(int(k) for k in np.flatnonzero(~seen)),
-        cuts=tuple(segment.start for segment in avatar.manifest.segments if segment.start),
+        cuts=tuple(
+            sorted({at for segment in avatar.manifest.segments for at in (segment.start, segment.stop)} - {0, count})
+        ),
         base=beginning.weights,
         base_name=beginning.name,
         film=film_of(avatar),

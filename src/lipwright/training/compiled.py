@@ -30,18 +30,22 @@ def compile_in_place(network: Compilable) -> None:
     network.compile(dynamic=False)
 
 
-def compiled_seconds(network: Compilable, step: Callable[[], object], plain: float, seconds: float) -> float | None:
+def compiled_seconds(
+    network: Compilable, step: Callable[[], object], steady: Callable[[], float], plain: float, seconds: float
+) -> float | None:
     """Seconds that a step of training takes with ``network`` compiled; None where that does not pay or cannot be done.
 
     Args:
         network: compiled afterwards, or half compiled: not to be used any more.
         step: takes a whole training step with it, and returns when that is done.
+        steady: seconds that one of many such steps takes, measured as ``plain`` was.
         plain: seconds that a step takes without.
         seconds: time that such steps are going to fill.
     """
     try:
         compile_in_place(network)
-        first, each = _timed(step), _timed(step)
+        first = _timed(step)
+        each = steady()
     except (RuntimeError, ImportError, OSError, SubprocessError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         log.info("torch.compile cannot be used here (%s): training without it", reason)

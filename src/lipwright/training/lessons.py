@@ -26,7 +26,8 @@ OTHER_VOICES = 0.05
 CLIP_EVERY = 4
 #: Fewest samples beside clips that are not of them.
 _OTHERS = 2
-_GPU_WORKERS = 12
+#: Threads that prepare pictures for a card.
+CARD_WORKERS = 12
 
 
 @dataclass(frozen=True)
@@ -188,4 +189,4 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
 
 def _workers(device: torch.device) -> int:
     """Threads that prepare pictures: on the processor they compete with the network."""
-    return 1 if device.type == "cpu" else _GPU_WORKERS
+    return 1 if device.type == "cpu" else CARD_WORKERS

@@ -310,7 +310,8 @@ class Trainer(Generic[Taught]):
     def _resume(self, phase: Phase, optimizer: torch.optim.Optimizer) -> tuple[int, Record]:
         if not self._path(phase).exists():
             return 0, Record()
-        state: dict[str, Any] = torch.load(self._path(phase), map_location=self.device, weights_only=True)
+        # Not onto a card: the optimizer counts its steps on the processor, and asks a card for them in every step.
+        state: dict[str, Any] = torch.load(self._path(phase), map_location="cpu", weights_only=True)
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         if state["optimizer"] is not None:

@@ -197,6 +197,11 @@ def _settled(
     if path.exists():
         begun = Plan.load(path)
         _check_same_pack(begun, pack, folder)
+        if begun.device not in ("", device):
+            raise LipwrightError(
+                f"{folder} was begun on {begun.device}, whose steps and batches are not those of {device}: go on with "
+                f"--device {begun.device}, or remove that folder to begin anew"
+            )
         if plan is None and (begun.minutes != minutes or width not in (None, begun.width)):
             log.warning(
                 "going on as begun, %s for %g minutes: remove %s to begin anew", begun.width, begun.minutes, folder

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from lipwright.runtimes.torch import has_bf16
 from lipwright.training.base import Start, begin, start
 from lipwright.training.compiled import compiled_seconds
 from lipwright.training.data import Sampler
-from lipwright.training.lessons import CLIP_EVERY, Teachers, listening, pictures_shown, speaking
+from lipwright.training.lessons import CARD_WORKERS, CLIP_EVERY, Teachers, listening, pictures_shown, speaking
 from lipwright.training.loop import LossOfStep, Phase, Taught, Trainer
 from lipwright.training.losses import PerceptualLoss
 from lipwright.training.pack import Pack
@@ -39,8 +40,10 @@ RATES = {"draw": 1.5e-3, "listen": 1e-3, "speak160": 8e-4, "speak320": 6e-4}
 #: Share of a phase's time that checks on held-out time may take, and the most checks.
 _CHECKING = 0.1
 _MOST_CHECKS = 8
-#: Steps of each phase by which the machine is measured; fewer than bring the first clip.
+#: Steps of each phase by which a processor is measured; fewer than bring the first clip.
 _TRIED = 3
+#: The same of a card, whose first steps find their pictures prepared: those after that tell what a step takes.
+_TRIED_ON_A_CARD = 2 * (CARD_WORKERS + 1)
 #: Held-out frames that a check looks at.
 CHECKED_FRAMES = 48
 #: Fewest held-out frames that tell whether a given ear has learnt anything by listening to this person alone: five
@@ -85,6 +88,8 @@ class Plan:
     """Whether layers multiply in bf16 and not in f32; plans written before that was asked all did."""
     begins: Start | Literal[""] = ""
     """From what its generator begins; older plans do not say it."""
+    device: str = ""
+    """What it was measured on, ``cpu`` or ``cuda``: another takes other batches. Older plans do not say it."""
     folded: bool = False
     """Whether the batch norms go into the convolutions (``training.folded``) before it learns to speak; older plans
     kept them."""
@@ -156,6 +161,7 @@ def make_plan(pack: Pack, sampler: Sampler, width: Width, device: str, minutes: 
         threads=torch.get_num_threads(),
         held_out=pack.held_out,
         begins=begins,
+        device=device,
         compiled=compiled,
         bf16=has_bf16(torch.device(device).type),
         folded=True,
@@ -228,7 +234,7 @@ def _measured(pack: Pack, sampler: Sampler, phases: tuple[Phase, ...], width: Wi
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     teachers = _teachers(device)
     for planned in phases:
-        phase = replace(planned, steps=_TRIED)
+        phase = _tried(planned, device)
         if phase.speaks:
             trainer.fold()
         sound = phase.name == "listen"
@@ -250,11 +256,15 @@ def _compile(
     voices = SpeechSampler(own_speech(pack), seed=0)
     trainer = Trainer(begin(pack, width, voices), Path(), device)
     trainer.fold()
-    few = replace(phase, steps=2)
+    few = _tried(phase, device)
     loss = speaking(sampler, voices, few, trainer.device, _teachers(device))
     optimizer = trainer.optimizer(few, trainer.student)
     each = compiled_seconds(
-        trainer.student.generator, lambda: trainer.learn(few, 0, loss, optimizer), costs[phase.name], time_to_speak
+        trainer.student.generator,
+        lambda: trainer.learn(few, 0, loss, optimizer),
+        lambda: _step_seconds(trainer, few, loss),
+        costs[phase.name],
+        time_to_speak,
     )
     if each is None:
         return False
@@ -268,17 +278,26 @@ def _measured_expert(pack: Pack, planned: Phase, device: str) -> float:
     samples = SyncSampler(pack, seed=0)
     if not samples.possible:
         return 1.0
-    phase = replace(planned, steps=_TRIED)
+    phase = _tried(planned, device)
     trainer = Trainer(SyncExpert(), Path(), device)
     return _step_seconds(trainer, phase, expert_loss(samples, phase.batch, trainer.device))
 
 
+def _tried(planned: Phase, device: str) -> Phase:
+    """The phase, with the few steps by which its cost is measured."""
+    return replace(planned, steps=_TRIED if device == "cpu" else _TRIED_ON_A_CARD)
+
+
 def _step_seconds(trainer: Trainer[Taught], phase: Phase, loss: LossOfStep[Taught]) -> float:
-    """The quickest of the phase's steps but the first, which finds nothing warm: what others want only adds to it."""
+    """What a step of the phase takes.
+
+    On the processor the quickest but the first, which finds nothing warm: what others want only adds to it. On a card
+    the mean of the later half, which waits for its pictures as long as all others will.
+    """
     optimizer = trainer.optimizer(phase, trainer.student)
     taken = []
     for step in range(phase.steps):
         began = time.monotonic()
         trainer.learn(phase, step, loss, optimizer)
         taken.append(time.monotonic() - began)
-    return min(taken[1:])
+    return min(taken[1:]) if trainer.device.type == "cpu" else fmean(taken[len(taken) // 2 :])
