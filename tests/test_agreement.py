@@ -20,13 +20,15 @@ import pytest
 
 from avatars import Parts, make_avatar
 from command import Command
-from lipwright.avatar import Consent, consent_standing
+from lipwright.avatar import Avatar, Consent, consent_standing
 from lipwright.avatar.storage import remove_folder
 from lipwright.create import Agreed, training_folder
 from lipwright.create import create as create_avatar
 from lipwright.create.agreement import kept_answer, settle
 from lipwright.create.fit import _signed, training_begun
+from lipwright.digest import known_sha256
 from lipwright.errors import AvatarError, MediaError
+from lipwright.prepare import FILM_SHA256
 from media import write_film
 
 ADA = Agreed(Consent(shown="Ada Example", agreed_by="Ada Example", agreed_on=date(2026, 1, 31), purpose="lectures"))
@@ -51,24 +53,28 @@ def wall(tmp_path: Path) -> Path:
     return write_film(tmp_path / "wall.mp4", (np.full((64, 64, 3), 90, np.uint8) for _ in range(10)))
 
 
+def kept(folder: Path, film: Path) -> Agreed | None:
+    return kept_answer(folder, known_sha256(film))
+
+
 # --- the kept answer --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("answer", [ADA, Agreed(None)])
 def test_who_was_asked_is_not_asked_again(tmp_path: Path, wall: Path, answer: Agreed) -> None:
     folder, person = tmp_path / "me.training", Person(answer)
     settle(folder, wall, None, person)
     settle(folder, wall, None, person)
-    settle(folder, None, None, person)
+    settle(folder, wall, None, person)
     assert person.asked == 1
-    assert kept_answer(folder) == answer
+    assert kept(folder, wall) == answer
 
 
 def test_what_is_said_now_counts_and_is_kept(tmp_path: Path, wall: Path) -> None:
     folder, person = tmp_path / "me.training", Person()
     settle(folder, wall, EVE, person)
     settle(folder, wall, None, person)
-    assert kept_answer(folder) == EVE and person.asked == 0
+    assert kept(folder, wall) == EVE and person.asked == 0
     settle(folder, wall, Agreed(None), person)
-    assert kept_answer(folder) == Agreed(None)
+    assert kept(folder, wall) == Agreed(None)
 
 
 def test_another_film_is_asked_about_anew(tmp_path: Path, wall: Path) -> None:
@@ -76,27 +82,40 @@ def test_another_film_is_asked_about_anew(tmp_path: Path, wall: Path) -> None:
     settle(folder, wall, EVE, Person())
     other = write_film(tmp_path / "other.mp4", 3)
     settle(folder, other, None, person := Person())
-    assert person.asked == 1 and kept_answer(folder) == ADA
+    assert person.asked == 1 and kept(folder, other) == ADA and kept(folder, wall) is None
 
 
-@pytest.mark.parametrize("scribble", ["{", "{}", '{"film": null, "consent": {"shown": "Ada"}}', "[]"])
-def test_a_damaged_answer_is_named_and_not_guessed(tmp_path: Path, scribble: str) -> None:
-    (tmp_path / "consent.json").write_text(scribble)
+@pytest.mark.parametrize("scribble", ["{", "{}", '{"film": "SHA", "consent": {"shown": "Ada"}}', "[]"])
+def test_a_damaged_answer_is_named_and_not_guessed(tmp_path: Path, wall: Path, scribble: str) -> None:
+    (tmp_path / "consent.json").write_text(scribble.replace("SHA", known_sha256(wall)))
     with pytest.raises(AvatarError, match=r"consent\.json is damaged"):
-        settle(tmp_path, None, None, Person())
+        settle(tmp_path, wall, None, Person())
 
 
 # --- the signature ----------------------------------------------------------------------------------------------------
-def test_the_answer_is_signed_with_the_finished_avatar(tmp_path: Path) -> None:
-    avatar = make_avatar(tmp_path, Parts(frames=8), consent=None)
+def filmed(folder: Path, film: Path, name: str = "me") -> Avatar:
+    """An avatar as it is made of ``film``."""
+    avatar = make_avatar(folder, Parts(frames=8), name=name, consent=None)
+    return avatar.save(manifest=avatar.manifest.changed(figures={FILM_SHA256: known_sha256(film)}))
+
+
+def test_the_answer_is_signed_with_the_finished_avatar(tmp_path: Path, wall: Path) -> None:
+    avatar = filmed(tmp_path, wall)
     folder = training_folder(avatar.path)
     assert consent_standing(_signed(avatar, None).manifest).state == "none"
-    settle(folder, None, ADA, Person())
+    settle(folder, wall, ADA, Person())
     assert not training_begun(avatar.path)
     assert consent_standing(_signed(avatar, None).manifest).state == "signed"
-    unsigned = make_avatar(tmp_path, Parts(frames=8), name="other", consent=None)
-    settle(training_folder(unsigned.path), None, Agreed(None), Person())
+    unsigned = filmed(tmp_path, wall, "other")
+    settle(training_folder(unsigned.path), wall, Agreed(None), Person())
     assert consent_standing(_signed(unsigned, None).manifest).state == "none"
+
+
+def test_an_answer_about_another_film_is_not_signed(tmp_path: Path, wall: Path) -> None:
+    other = write_film(tmp_path / "other.mp4", (np.full((64, 64, 3), 20, np.uint8) for _ in range(10)))
+    avatar = filmed(tmp_path, other)
+    settle(training_folder(avatar.path), wall, ADA, Person())
+    assert consent_standing(_signed(avatar, None).manifest).state == "none"
 
 
 def test_the_pieces_of_a_finished_training_go_at_once(tmp_path: Path) -> None:
@@ -158,7 +177,7 @@ def test_it_is_asked_on_a_terminal_before_the_work_and_once(wall: Path) -> None:
     first = at_a_terminal(create(wall), QUESTIONS | odd)
     assert first.code == 1 and "no face was seen" in first.seen
     assert first.seen.index("On which day") < first.seen.index("no face was seen")
-    assert kept_answer(wall.with_suffix(".training")) == ADA
+    assert kept(wall.with_suffix(".training"), wall) == ADA
     again = at_a_terminal(create(wall), {})
     assert again.code == 1 and "no face was seen" in again.seen
     assert "Who" not in again.seen
@@ -168,7 +187,7 @@ def test_an_empty_answer_means_there_is_none(wall: Path) -> None:
     spoken = at_a_terminal(create(wall), {"Who is shown in the film: ": ""})
     assert spoken.code == 1 and "Who agreed" not in spoken.seen
     assert re.search(r"films then carry a\s+visible mark", spoken.seen)
-    assert kept_answer(wall.with_suffix(".training")) == Agreed(None)
+    assert kept(wall.with_suffix(".training"), wall) == Agreed(None)
 
 
 def test_a_film_that_cannot_be_opened_is_told_before_any_question(tmp_path: Path) -> None:
@@ -193,14 +212,14 @@ def run(lipwright: Command, wall: Path) -> Callable[..., int]:
 
 def test_scripts_say_it_by_options(run: Callable[..., int], wall: Path) -> None:
     assert run(*OPTIONS, "--consent-on", "2026-01-31") == 1
-    assert kept_answer(wall.with_suffix(".training")) == ADA
+    assert kept(wall.with_suffix(".training"), wall) == ADA
     assert run("--no-consent") == 1
-    assert kept_answer(wall.with_suffix(".training")) == Agreed(None)
+    assert kept(wall.with_suffix(".training"), wall) == Agreed(None)
 
 
 def test_scripts_that_say_nothing_are_not_asked(run: Callable[..., int], wall: Path) -> None:
     assert run() == 1
-    assert kept_answer(wall.with_suffix(".training")) == Agreed(None)
+    assert kept(wall.with_suffix(".training"), wall) == Agreed(None)
 
 
 @pytest.mark.parametrize(

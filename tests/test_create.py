@@ -27,7 +27,7 @@ from avatars import tiny_encoder, tiny_generator
 from lipwright import cli, patch, trial
 from lipwright.audio.decode import SoundReader
 from lipwright.audio.mel import mel_slices
-from lipwright.avatar import Avatar, Consent, consent_standing
+from lipwright.avatar import Avatar, Consent, ModelRecord, consent_standing
 from lipwright.avatar.manifest import Segment
 from lipwright.cli.make import _Lines
 from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, FloatArray, UInt8Array
@@ -370,6 +370,28 @@ def test_what_is_said_of_the_film_the_second_time_counts(option: str, tmp_path: 
     assert (Avatar.open(out).path / "sound.flac").is_file() == (option == "audio")
 
 
+def test_a_walk_that_is_stopped_while_it_looks_does_not_go_on_with_the_avatar_before(
+    tmp_path: Path, looked: mock.Mock
+) -> None:
+    first, second, out = tmp_path / "one.mp4", tmp_path / "two.mp4", tmp_path / "me.avatar"
+    with pytest.raises(LongPartError):
+        create(short_film(first, 30), out)
+    looked.side_effect = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        create(short_film(second, 40), out)
+    assert frames_of(out) == 30
+    looked.side_effect = prepare
+    with pytest.raises(LongPartError):
+        create(second, out)
+    assert frames_of(out) == 40
+
+
+def test_a_silent_track_is_told_before_anything_is_learnt(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "me.mp4", pictures(30), 25, samples=np.zeros((30 * 640, 1), np.float32))
+    with pytest.raises(AvatarError, match=r"no features of its own sound.*--audio"):
+        create(film, tmp_path / "me.avatar")
+
+
 def test_what_was_learnt_from_another_film_is_not_lost_unasked(tmp_path: Path, looked: mock.Mock) -> None:
     out, folder = tmp_path / "me.avatar", training_folder(tmp_path / "me.avatar")
     with pytest.raises(LongPartError):
@@ -490,11 +512,13 @@ def test_the_familys_own_encoder_hears_the_film(tmp_path: Path) -> None:
 
 def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.Mock) -> None:
     film, encoder = short_film(tmp_path / "me.mp4", 30), tiny_encoder(tmp_path / "ave.onnx")
-    heard = prepare(film, tmp_path / "base.avatar", audio_encoder=encoder, alignment=AVE).avatar
+    known = ModelRecord(file="audio_encoder.onnx", licence="CC0-1.0", origin="a test's own")
+    heard = prepare(film, tmp_path / "base.avatar", audio_encoder=encoder, alignment=AVE, encoder_record=known).avatar
     base = heard.put_model("generator", tiny_generator(tmp_path / "g.onnx"), licence="CC0-1.0", origin="made by a test")
     with pytest.raises(LongPartError):
         create(film, tmp_path / "me.avatar", base=base)
-    assert Avatar.open(tmp_path / "me.avatar").manifest.encoder == base.manifest.encoder
+    mine, its = Avatar.open(tmp_path / "me.avatar").manifest, base.manifest
+    assert mine.encoder == its.encoder and mine.models.audio_encoder == its.models.audio_encoder
     with pytest.raises(LipwrightError, match="leave --audio-encoder or --base away"):
         create(film, tmp_path / "you.avatar", base=base, audio_encoder=encoder)
 

@@ -22,11 +22,13 @@ from lipwright import cli
 from lipwright.avatar import Avatar
 from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError
+from lipwright.face import LIPS
 from lipwright.prepare import ADVICE, Kind, Prepared, Problem, Progress, forget_pieces, prepare, work_folder
 from lipwright.prepare.film import Pieces, Seen, walk
 from lipwright.prepare.judge import PALE_LIPS, Judged, judge, most_faces
 from lipwright.prepare.offset import CONFIDENT, UNRELATED, estimate_offset
 from lipwright.prepare.problems import clock, covered_by, stretches
+from lipwright.prepare.report import verdict
 from lipwright.prepare.sound import MUSIC_SHARE, Sound, listen, music_frames
 from lipwright.prepare.template import encode, join
 from lipwright.quality import psnr
@@ -186,6 +188,47 @@ def test_the_speaking_face_is_chosen_or_the_one_asked_for(
     assert ((judged.rects[:, 0] > SIDE) == bool(side)).all()
     (problem,) = found(judged, Kind.SEVERAL_FACES)
     assert (problem.start, problem.stop) == (0, 200) and not problem.left_out
+
+
+def elsewhere(seen: Seen, first: int, stop: int, again: int, aside: float, shape: float = 1.0) -> Seen:
+    """The still face, unseen from ``first`` to ``stop``, then ``aside`` pixels off and called 1 until ``again``."""
+    kept = np.r_[0:first, stop:again]
+    later = kept >= stop
+    marks = seen.landmarks[kept].copy()
+    marks[later] *= np.array([shape, 1, 1], np.float32)
+    marks[later, :, 0] += aside
+    return replace(
+        seen, frame=kept.astype(np.int32), slot=later.astype(np.int32), landmarks=marks, looks=seen.looks[kept]
+    )
+
+
+def test_who_is_lost_and_found_elsewhere_is_one_person(still: Seen) -> None:
+    seen = elsewhere(still, 60, 80, 150, 0.6 * SIDE)
+    judged = judge(seen, None, (SIDE, 2 * SIDE))
+    assert judged.usable.sum() == 130 and not found(judged, Kind.SEVERAL_FACES)
+    (gone,) = found(judged, Kind.NO_FACE)
+    assert (gone.start, gone.stop) == (60, 80)
+    assert most_faces(seen) == 1
+
+
+def test_another_head_that_comes_after_the_first_is_another_person(still: Seen) -> None:
+    judged = judge(elsewhere(still, 90, 100, 150, 0.6 * SIDE, shape=1.3), None, (SIDE, 2 * SIDE))
+    assert judged.usable[:90].all() and not judged.usable[90:].any()
+
+
+def test_who_was_seen_beside_somebody_is_not_that_one(couple: tuple[Seen, FloatArray]) -> None:
+    seen, _ = couple
+    assert most_faces(seen) == 2 and len(found(judge(seen, None, (SIDE, 2 * SIDE)), Kind.SEVERAL_FACES)) == 1
+
+
+def test_a_mouth_below_the_picture_is_left_out(still: Seen) -> None:
+    sunk = still.landmarks.copy()
+    lips = sunk[0, list(LIPS), 1]
+    sunk[100:, :, 1] += SIDE - lips.max() + 3
+    judged = judge(replace(still, landmarks=sunk), None, (SIDE, SIDE))
+    (problem,) = found(judged, Kind.OUTSIDE)
+    assert problem.left_out and 98 <= problem.start <= 100 and problem.stop == 150
+    assert judged.usable[:98].all() and not judged.usable[100:].any()
 
 
 def test_the_other_voice_chooses_the_other_face(couple: tuple[Seen, FloatArray]) -> None:
@@ -363,6 +406,8 @@ def test_sound_that_ends_early_is_told(tmp_path: Path, still: Seen) -> None:
     path = write_sound(tmp_path / "short.wav", speech(100)[:, None], SAMPLE_RATE)
     (problem,) = found(judge(still, listen(path, 150), (SIDE, SIDE)), Kind.NO_SOUND)
     assert (problem.start, problem.stop) == (100, 150)
+    assert "no speech" not in verdict(judge(still, listen(path, 150), (SIDE, SIDE)))
+    assert "no speech" in verdict(judge(still, None, (SIDE, SIDE)))
 
 
 # --- the whole walk -------------------------------------------------------------------------------------------------

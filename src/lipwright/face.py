@@ -564,6 +564,17 @@ def mouth_bounds(landmarks: npt.NDArray[np.floating]) -> tuple[float, float, flo
     return float(x1), float(y1), float(x2), float(y2)
 
 
+def moved(mesh: DoubleArray, source: DoubleArray, target: DoubleArray) -> DoubleArray:
+    """``mesh`` [m, 3] moved by the similarity that brings ``source`` [n, 3] nearest to ``target`` (Umeyama 1991)."""
+    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
+    s, t = source - mean_s, target - mean_t
+    u, stretch, vt = np.linalg.svd(t.T @ s)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * sign) @ vt
+    scale = (stretch * sign).sum() / np.square(s).sum()
+    return np.asarray((mesh - mean_s) @ rotation.T * scale + mean_t)
+
+
 def head_pose(landmarks: npt.NDArray[np.floating]) -> Pose:
     """Where the head points, from mesh landmarks [468, 3].
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lipwright.avatar import Consent
+from lipwright.digest import known_sha256
 from lipwright.errors import AvatarError
-from lipwright.prepare.film import fingerprint, write_atomically
+from lipwright.prepare.film import write_atomically
 
 _ANSWER = "consent.json"
 
@@ -26,19 +27,19 @@ class Agreed:
     """None: there is no consent to be recorded, and films of the avatar carry a visible mark."""
 
 
-def settle(folder: Path, film: Path | None, said: Agreed | None, ask: Callable[[], Agreed]) -> None:
+def settle(folder: Path, film: Path, said: Agreed | None, ask: Callable[[], Agreed]) -> None:
     """Let an answer about consent lie in ``folder``: the one of now, else the kept one, else the one ``ask`` gets.
 
     Args:
         folder: made if it is not there.
-        film: the film that it is about: a kept answer about another one is not taken. None: the folder is this film's.
+        film: the film that it is about: a kept answer about another one is not taken.
         said: the answer of now; None: nothing was said.
         ask: gives an answer where there is none yet; may take as long as a person thinks.
 
     Raises:
         AvatarError: the kept answer is damaged, or the disk refuses.
     """
-    now = None if film is None else fingerprint(film)
+    now = known_sha256(film)
     answer = said or kept_answer(folder, now) or ask()
     record = None if answer.record is None else answer.record.model_dump(mode="json", exclude={"seal"})
     text = json.dumps({"film": now, "consent": record})
@@ -50,12 +51,12 @@ def settle(folder: Path, film: Path | None, said: Agreed | None, ask: Callable[[
     write_atomically(folder / _ANSWER, write)
 
 
-def kept_answer(folder: Path, film: str | None = None) -> Agreed | None:
+def kept_answer(folder: Path, film: str) -> Agreed | None:
     """The answer that lies in ``folder``; None where there is none, or only one about another film.
 
     Args:
         folder: need not be there.
-        film: fingerprint of the film that it must be about; None: any.
+        film: sha256 of the film that it must be about.
 
     Raises:
         AvatarError: it is damaged.
@@ -65,7 +66,7 @@ def kept_answer(folder: Path, film: str | None = None) -> Agreed | None:
         return None
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if film is not None and kept["film"] != film:
+        if kept["film"] != film:
             return None
         return Agreed(None if kept["consent"] is None else Consent.model_validate(kept["consent"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from lipwright.credentials import Identity
 from lipwright.durable import take_name
 from lipwright.errors import AvatarError, LipwrightError, MissingExtraError
 from lipwright.export_avatar import export_avatar
-from lipwright.prepare import REPORT, forget_pieces
+from lipwright.prepare import FILM_SHA256, REPORT, forget_pieces
 from lipwright.render import Networks
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def train_avatar(
 
 
 def _signed(avatar: Avatar, identity: Identity | None) -> Avatar:
-    """The avatar with the consent that waits beside it, if one does."""
-    answer = kept_answer(training_folder(avatar.path))
+    """The avatar with the consent that waits beside it, if one does that is about its film."""
+    answer = kept_answer(training_folder(avatar.path), str(avatar.manifest.figures.get(FILM_SHA256)))
     if answer is None or answer.record is None:
         return avatar
     return sign_consent(avatar, answer.record, identity or Identity.local())

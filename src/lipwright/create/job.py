@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from lipwright.contract import Alignment
@@ -26,6 +26,8 @@ class Job:
     """As for ``prepare``."""
     encoder: str | None
     """The same of the audio encoder used instead of the presenter's, and its alignment."""
+    made: str = field(default="", compare=False)
+    """What tells the prepared avatar that came of it (`training.collect.film_of`); empty until there is one."""
 
     @classmethod
     def of(cls, film: Path, audio: Path | None, face: int | None, encoder: Path | None, alignment: Alignment) -> Job:
@@ -34,8 +36,9 @@ class Job:
         return cls(known_sha256(film), None if audio is None else known_sha256(audio), face, heard)
 
     def other_than(self, kept: Job) -> list[str]:
-        """What differs from another job."""
-        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(kept, field.name)]
+        """What differs from another job; the film where all of it is the same, for it has become another avatar."""
+        said = [each.name for each in fields(self) if each.compare]
+        return [name for name in said if getattr(self, name) != getattr(kept, name)] or ["film"]
 
     def keep(self, folder: Path) -> None:
         """Write it into ``folder``, which is made if it is not there.

@@ -60,7 +60,7 @@ _ROWS = {
 _COLOURS = ("#1f6fb4", "#3ca05a", "#c8641e", "#7a4fa3", "#808080")
 
 _KINDER = ", so all of this is the kinder side of honest"
-_AFTERWARDS = "; all of this was measured behind them, on pictures that nothing was chosen by"
+_AFTERWARDS = "; all of this was measured behind them, on pictures by which no weights were chosen"
 _SECTION = """{begin}
 <h2>How well it learnt to speak</h2>
 <p class="verdict">{verdict}</p>

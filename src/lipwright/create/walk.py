@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipwright.avatar import Avatar
+from lipwright.avatar import Avatar, ModelRecord
 from lipwright.avatar.storage import MANIFEST, check_target, clear_removed, named
 from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
@@ -29,7 +30,7 @@ from lipwright.credentials import Identity
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.prepare import FILM_SHA256, REPORT, check_encoder, prepare, sweep
 from lipwright.prepare.sound import check_sound
-from lipwright.training.collect import check_base
+from lipwright.training.collect import check_base, film_of
 from lipwright.video import VideoReader
 
 if TYPE_CHECKING:
@@ -128,21 +129,24 @@ def create(
     if not begun:
         replace = _may_replace(out, job, replace)
         check_target(out, replace=replace)
-    settle(training_folder(out), None if begun else video, agreed, ask)
+    settle(training_folder(out), video, agreed, ask)
     if not begun:
         forget_training(out)
         job.keep(training_folder(out))
-        with _encoder(audio_encoder, alignment, base) as (encoder, hears):
-            prepare(
+        with _encoder(audio_encoder, alignment, base) as (encoder, hears, record):
+            made = prepare(
                 video,
                 out,
                 audio=audio,
                 face=face,
                 audio_encoder=encoder,
                 alignment=hears,
+                encoder_record=record,
                 replace=replace,
                 progress=lambda p: progress(Step(p.step, p.done, p.total)),
             )
+        # Only now: until it is there, another avatar may lie at `out`, which must not be gone on with.
+        dataclasses.replace(job, made=film_of(made.avatar)).keep(training_folder(out))
     avatar = Avatar.open(out)
     on_film(film_findings(avatar))
     trained = train_avatar(
@@ -159,15 +163,18 @@ def create(
 
 
 @contextmanager
-def _encoder(given: Path | None, alignment: Alignment, base: Avatar | None) -> Iterator[tuple[Path | None, Alignment]]:
-    """The ONNX file that the film is heard by, and its alignment; None: the presenter's."""
+def _encoder(
+    given: Path | None, alignment: Alignment, base: Avatar | None
+) -> Iterator[tuple[Path | None, Alignment, ModelRecord | None]]:
+    """The ONNX file that the film is heard by, its alignment, and where it comes from; None: the presenter's."""
     with tempfile.TemporaryDirectory() as folder:
         if given is not None:
-            yield as_onnx(given, alignment, Path(folder)), alignment
+            yield as_onnx(given, alignment, Path(folder)), alignment, None
         elif base is not None:
-            yield base.encoder, base.manifest.encoder.alignment.to_contract()
+            record = base.manifest.models.audio_encoder
+            yield base.encoder, base.manifest.encoder.alignment.to_contract(), record
         else:
-            yield None, CENTRED
+            yield None, CENTRED, None
 
 
 def film_findings(avatar: Avatar) -> FilmFindings:
@@ -187,7 +194,7 @@ def _goes_on(out: Path, job: Job) -> bool:
         return False
     kept = kept_job(training_folder(out))
     if kept is not None:
-        return kept == job
+        return kept == job and kept.made == film_of(Avatar.open(out))
     # `lipwright prepare` made it, which keeps the film alone of a job.
     same = Avatar.open(out).manifest.figures.get(FILM_SHA256) == job.film
     return same and not (job.audio or job.face or job.encoder)

@@ -146,6 +146,7 @@ def prepare(
     face: int | None = None,
     audio_encoder: Path | None = None,
     alignment: Alignment = CENTRED,
+    encoder_record: ModelRecord | None = None,
     replace: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Prepared:
@@ -161,6 +162,7 @@ def prepare(
             with fewer faces are left out.
         audio_encoder: ONNX of the encoder for the features; None: the built-in presenter's, if it is there.
         alignment: which mel columns ``audio_encoder`` was trained to hear.
+        encoder_record: where ``audio_encoder`` comes from; None: nobody knows.
         replace: whether an avatar at ``out`` may be replaced.
         progress: called now and then.
 
@@ -178,7 +180,7 @@ def prepare(
         rate = float(film.fps)
     if audio is not None:
         check_sound(audio)
-    encoder = _find_encoder(audio_encoder, alignment)
+    encoder = _find_encoder(audio_encoder, alignment, encoder_record)
     work = work_folder(out)
     pieces = Pieces(work, video)
     seen = walk(video, pieces, lambda done, total: progress(Progress("looking at every picture", done, total)))
@@ -219,7 +221,7 @@ def check_encoder(file: Path) -> None:
         raise AvatarError(f"{file}: there is no such audio encoder; check the name, or leave --audio-encoder away")
 
 
-def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
+def _find_encoder(file: Path | None, alignment: Alignment, known: ModelRecord | None) -> _Encoder | None:
     """The encoder that was asked for, else the presenter's, else none.
 
     Raises:
@@ -228,7 +230,8 @@ def _find_encoder(file: Path | None, alignment: Alignment) -> _Encoder | None:
     if file is not None:
         check_encoder(file)
         licence = AVE_LICENCE if alignment == AVE else UNKNOWN
-        return _Encoder(file, ModelRecord(file=ENCODER, licence=licence, origin=file.name), alignment)
+        stranger = ModelRecord(file=ENCODER, licence=licence, origin=file.name)
+        return _Encoder(file, (known or stranger).model_copy(update={"file": ENCODER}), alignment)
     if not builtin_avatar().is_dir():
         return None
     presenter = Avatar.open(builtin_avatar())
@@ -256,8 +259,8 @@ def _contents(work: Path, template: Path, judged: Judged, sound: Sound | None) -
 def _heard(
     encoder: _Encoder, sound: Sound | None, move: int, progress: Callable[[Progress], None]
 ) -> dict[str, Content]:
-    """The encoder itself, and what it says of the sound."""
-    if sound is None:
+    """The encoder itself, and what it says of the sound; of silence nothing, for nobody can learn from it."""
+    if sound is None or sound.silent:
         return {ENCODER: encoder.file}
     return {ENCODER: encoder.file, FEATURES: encode_sound(encoder.file, encoder.alignment, sound.moved(move), progress)}
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FPS, SAMPLES_PER_FRAME, FloatArray
-from lipwright.face import MESH_POINTS, head_pose, lip_gap, rect_box, smooth_rects
+from lipwright.face import MESH_POINTS, POSE_POINTS, head_pose, lip_gap, lip_points, moved, rect_box, smooth_rects
 from lipwright.prepare.film import Seen
 from lipwright.prepare.offset import UNKNOWN, UNRELATED, Offset, estimate_offset, high_passed
 from lipwright.prepare.problems import SHORTEST, BoolArray, Kind, Problem, covered_by, stretches
@@ -40,6 +40,11 @@ PALE_LIPS = 0.4
 LEAST_REDNESS = 3.0
 #: A second face smaller than this share of the chosen one does not matter.
 OTHER_FACE = 0.4
+#: Heads whose shapes differ by less than this, in shares of their size, can be one person's: halves of a film by 0.002
+#: to 0.017, different people by 0.037 to 0.080 (DECISIONS.md, "Does another scene show the same person?").
+SAME_HEAD = 0.03
+#: Meshes of which a head's shape is the median.
+_MESHES = 50
 #: Lips that move less than this (standard deviation of the gap over a second, shares of the face's height) are still.
 STILL_LIPS = 0.0025
 #: Fewest frames of voice over still lips that are somebody else's: words may hide behind closed teeth for a second.
@@ -104,11 +109,12 @@ def judge(seen: Seen, sound: Sound | None, size: tuple[int, int], face: int | No
     frames = len(seen.thumbs)
     audible = sound if sound is not None and not sound.silent else None
     cuts = find_cuts(seen, frames)
+    seen = _reunited(seen, cuts, frames)
     person = _choose_person(seen, cuts, audible, face, frames)
     problems = [
         Problem(Kind.CUT, cut, cut + 1, False, "the picture or the head jumps: a new scene begins") for cut in cuts
     ]
-    problems += _picture_problems(person, face)
+    problems += _picture_problems(person, face, size)
     usable = ~np.isnan(person.landmarks[:, 0, 0]) & ~_left_out(problems, frames)
     landmarks = np.where(usable[:, None, None], person.landmarks, np.nan).astype(np.float32)
     rects = smooth_rects(rect_box(landmarks), *size, cuts)
@@ -177,6 +183,41 @@ def _segments(usable: BoolArray, cuts: Sequence[int]) -> list[tuple[int, int]]:
 
 
 # --- the person -----------------------------------------------------------------------------------------------------
+def _reunited(seen: Seen, cuts: Sequence[int], frames: int) -> Seen:
+    """The same, where who is lost and found in another place of a scene has one number again.
+
+    Two numbers are one face if they are never seen at the same time, the face has the same shape, and no third one
+    comes into question.
+    """
+    slot = seen.slot.copy()
+    for _, inside in _scenes(seen, cuts, frames):
+        known: dict[int, npt.NDArray[np.int64]] = {}
+        members = _members(seen, inside)
+        for number in sorted(members, key=lambda number: int(members[number][0])):
+            rows = members[number]
+            alike = [other for other in known if _may_be_one(seen, rows, known[other])]
+            owner = alike[0] if len(alike) == 1 else number
+            known[owner] = np.sort(np.concatenate([known.get(owner, rows[:0]), rows]))
+            slot[rows] = owner
+    return replace(seen, slot=slot)
+
+
+def _may_be_one(seen: Seen, rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> bool:
+    """Whether the sightings of two faces can be of one."""
+    if np.isin(seen.frame[rows], seen.frame[others]).any():
+        return False
+    mine, theirs = (_head_shape(seen.landmarks[each]) for each in (rows, others))
+    return float(np.linalg.norm(moved(mine, mine, theirs) - theirs)) < SAME_HEAD
+
+
+def _head_shape(landmarks: FloatArray) -> DoubleArray:
+    """[P, 3] what the mouth does not move, the median of many meshes [m, 468, 3] turned alike; size 1."""
+    still = landmarks[:: max(1, len(landmarks) // _MESHES), POSE_POINTS].astype(np.float64)
+    middle = np.median([moved(mesh, mesh, still[0]) for mesh in still], axis=0)
+    middle -= middle.mean(axis=0)
+    return np.asarray(middle / np.linalg.norm(middle))
+
+
 def _choose_person(seen: Seen, cuts: Sequence[int], sound: Sound | None, face: int | None, frames: int) -> _Person:
     """In every scene one face: the one asked for, where there is one, or the one that speaks, or the largest."""
     landmarks = np.full((frames, MESH_POINTS, 3), np.nan, np.float32)
@@ -201,9 +242,10 @@ def _choose_person(seen: Seen, cuts: Sequence[int], sound: Sound | None, face: i
 def most_faces(seen: Seen) -> int:
     """How many faces are seen at a time in the scene with most of them: what ``judge`` can be asked for."""
     frames = len(seen.thumbs)
-    scenes = _scenes(seen, find_cuts(seen, frames), frames)
-    lasting = max((len(_lasting(seen, inside)) for _, inside in scenes), default=0)
-    # Somebody who comes back in another place gets another number, and is no second face.
+    cuts = find_cuts(seen, frames)
+    seen = _reunited(seen, cuts, frames)
+    lasting = max((len(_lasting(seen, inside)) for _, inside in _scenes(seen, cuts, frames)), default=0)
+    # Somebody who comes back in another place and is not known again is no second face.
     return min(lasting, int(np.bincount(seen.frame, minlength=1).max()))
 
 
@@ -255,7 +297,7 @@ def _speaks(seen: Seen, rows: npt.NDArray[np.int64], scene: tuple[int, int], sou
 
 
 # --- problems -------------------------------------------------------------------------------------------------------
-def _picture_problems(person: _Person, face: int | None) -> list[Problem]:
+def _picture_problems(person: _Person, face: int | None, size: tuple[int, int]) -> list[Problem]:
     frames = len(person.rows)
     there = person.rows >= 0
     missing = "nobody is seen" if face in (None, 1) else f"face {face} from the left is not seen"
@@ -270,6 +312,7 @@ def _picture_problems(person: _Person, face: int | None) -> list[Problem]:
         faults: list[tuple[Kind, BoolArray, str]] = [
             (Kind.PROFILE, np.abs(yaw) > PROFILE_YAW, "the head is turned too far to the side"),
             (Kind.COVERED, (red < PALE_LIPS * redness) & (redness > LEAST_REDNESS), "something is before the mouth"),
+            (Kind.OUTSIDE, _mouth_outside(person.landmarks, size), "the lips lie beyond its edge"),
             (Kind.BLUR, (sharp < BLUR_SHARE * sharpness) | (sharp < SOFT), "the face is not sharp"),
             (Kind.BURNT, burnt > BURNT_SHARE, "parts of the face are plain white"),
             (Kind.DARK, bright < DARKEST, "the face is hardly lit"),
@@ -282,10 +325,16 @@ def _picture_problems(person: _Person, face: int | None) -> list[Problem]:
     return problems
 
 
+def _mouth_outside(landmarks: FloatArray, size: tuple[int, int]) -> BoolArray:
+    """[N] frames whose lips are not wholly in the picture: the mesh goes on beyond its edge."""
+    points, (height, width) = lip_points(landmarks), size
+    return np.asarray(((points < 0) | (points > (width, height))).any(axis=(1, 2)))
+
+
 def _fault(kind: Kind, mask: BoolArray, detail: str, there: int, frames: int) -> list[Problem]:
     """Stretches of a fault. One that most of the film has is how the film is: it is told, and the frames are used."""
     runs = stretches(mask, join=5, least=2)
-    throughout = kind not in (Kind.PROFILE, Kind.COVERED) and mask.sum() > 0.5 * there
+    throughout = kind not in (Kind.PROFILE, Kind.COVERED, Kind.OUTSIDE) and mask.sum() > 0.5 * there
     if throughout:
         return [
             Problem(kind, a, b, False, f"{detail}; it is used all the same, as most of the film is so") for a, b in runs

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SEVERAL_FACES = "several faces"
     PROFILE = "profile"
     COVERED = "mouth covered"
+    OUTSIDE = "mouth outside the picture"
     CUT = "scene cut"
     BLUR = "blur"
     BURNT = "over-exposed"
@@ -46,6 +47,7 @@ ADVICE = {
     Kind.SEVERAL_FACES: "Be alone in the picture; posters and mirrors count too. Or choose the face with --face.",
     Kind.PROFILE: "Look into the camera. Small turns of the head are fine, a side view is not.",
     Kind.COVERED: "Keep hands, cups, hair and microphones away from the mouth.",
+    Kind.OUTSIDE: "Keep the whole head in the picture, chin included, from the first second to the last.",
     Kind.CUT: "Film in one go, without cutting. The avatar uses one uncut stretch at a time.",
     Kind.BLUR: "Fix the camera on a stand, set the focus on the eyes, move slowly, and turn on more light.",
     Kind.BURNT: "Take away light from the face or lower the exposure until the skin shows no white patches.",

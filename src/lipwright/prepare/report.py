@@ -95,7 +95,7 @@ def verdict(judged: Judged) -> str:
         return "Nothing of this film can be used: no face was seen well enough. See below what to change."
     of = "All" if usable == whole else f"{usable / FPS:.0f} of"
     used = f"{of} {whole / FPS:.0f} seconds can be used."
-    if Kind.NO_SOUND in kinds and np.isnan(judged.offset.r):
+    if any(problem.kind is Kind.NO_SOUND and problem.start == 0 for problem in judged.problems):
         return f"{used} It has no speech that could be learnt from: give the sound with --audio."
     if usable < SHORTEST * FPS:
         return f"{used} That is too short: {SHORTEST:.0f} seconds are the least, two minutes are good."

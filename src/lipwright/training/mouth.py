@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipwright.contract import FloatArray
-from lipwright.face import CHIN, INNER_LIP_PAIRS, POSE_POINTS
+from lipwright.face import CHIN, INNER_LIP_PAIRS, POSE_POINTS, moved
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -60,22 +60,11 @@ def _in_one_pose(points: DoubleArray) -> DoubleArray:
         return turned
     reference = still[known][0]
     for _ in range(2):  # the first frame's pose, then the mean of all in that pose
-        placed = np.stack([_moved(mesh, mesh[list(POSE_POINTS)], reference) for mesh in points[known]])
+        placed = np.stack([moved(mesh, mesh[list(POSE_POINTS)], reference) for mesh in points[known]])
         reference = placed[:, POSE_POINTS].mean(axis=0)
     size = np.sqrt(np.square(reference - reference.mean(axis=0)).sum(axis=1).mean())
     turned[known] = placed / size
     return turned
-
-
-def _moved(mesh: DoubleArray, source: DoubleArray, target: DoubleArray) -> DoubleArray:
-    """``mesh`` moved by the similarity that brings ``source`` [n, 3] nearest to ``target`` (Umeyama 1991)."""
-    mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
-    s, t = source - mean_s, target - mean_t
-    u, stretch, vt = np.linalg.svd(t.T @ s)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = (stretch * sign).sum() / np.square(s).sum()
-    return np.asarray((mesh - mean_s) @ rotation.T * scale + mean_t)
 
 
 def _lengths(mesh: DoubleArray) -> DoubleArray:
