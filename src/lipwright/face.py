@@ -565,7 +565,10 @@ def mouth_bounds(landmarks: npt.NDArray[np.floating]) -> tuple[float, float, flo
 
 
 def moved(mesh: DoubleArray, source: DoubleArray, target: DoubleArray) -> DoubleArray:
-    """``mesh`` [m, 3] moved by the similarity that brings ``source`` [n, 3] nearest to ``target`` (Umeyama 1991)."""
+    """Float64 ``mesh`` [m, 3] moved by the similarity that brings ``source`` [n, 3] nearest to ``target`` [n, 3].
+
+    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".
+    """
     mean_s, mean_t = source.mean(axis=0), target.mean(axis=0)
     s, t = source - mean_s, target - mean_t
     u, stretch, vt = np.linalg.svd(t.T @ s)
