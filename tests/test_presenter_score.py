@@ -115,6 +115,11 @@ def test_sounds_are_counted_from_the_first_frame_that_is_scored(film: Film, pack
         ("m", 0.0, 0.16),
         ("aa", 0.16, 1.12),
     ]
+    cut = phones_of(make_task("a stretch", film, pack, range(42, 46)))
+    assert [(phone.name, round(phone.start, 6), round(phone.end, 6)) for phone in cut] == [
+        ("m", 0.0, 0.08),
+        ("aa", 0.08, 0.16),
+    ]
 
 
 # --- what the generator is shown --------------------------------------------------------------------------------------

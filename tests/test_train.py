@@ -1202,6 +1202,13 @@ def test_ears_are_told_side_by_side(pack: Pack, tmp_path: Path, capsys: pytest.C
     parts = [float(part) for part in one.split("|")[4].split(", ")]
     assert len(parts) == hearing_tool.parts_of(FRAMES)
     assert float(one.split("|")[3]) == pytest.approx(np.mean(parts), abs=0.01)
+    assert hearing_tool.table([("dark", "ada", [0.5, math.nan])])[2] == "| dark | ada | 0.500 | 0.50, - |"
+    assert hearing_tool.table([("dark", "ada", [math.nan])])[2] == "| dark | ada | - | - |"
+
+
+def test_nobody_is_heard_where_no_face_is_seen(pack: Pack) -> None:
+    dark = replace(pack, unusable=tuple(range(*pack.held_out)))
+    assert math.isnan(heard(Student(pack, "mobile"), dark, torch.device("cpu")))
 
 
 def at_rate(factor: float) -> Plan:

@@ -55,10 +55,13 @@ def parts_of(frames: int) -> int:
 
 
 def table(found: Sequence[tuple[str, str, Sequence[float]]]) -> list[str]:
-    """Markdown: a line for each pack, its base's name, and what is heard in its parts."""
+    """Markdown: a line for each pack, its base's name, and what is heard in its parts; -: no face is seen there."""
     lines = ["| pack | base | heard, mean | by part |", "|---|---|---|---|"]
     for pack, base, parts in found:
-        lines.append(f"| {pack} | {base} | {np.mean(parts):.3f} | {', '.join(f'{part:.2f}' for part in parts)} |")
+        heard_in = [part for part in parts if not np.isnan(part)]
+        mean = f"{np.mean(heard_in):.3f}" if heard_in else "-"
+        each = ", ".join("-" if np.isnan(part) else f"{part:.2f}" for part in parts)
+        lines.append(f"| {pack} | {base} | {mean} | {each} |")
     return lines
 
 

@@ -23,7 +23,7 @@ from lipwright.contract import ROI_SIZE, FloatArray, Rect, UInt8Array
 from lipwright.errors import LipwrightError
 from lipwright.training.pack import Pack
 from tools.presenter.render import find_frame, render
-from tools.running import in_a_sentence
+from tools.running import ASKED, claim, digest_of, in_a_sentence
 
 log = logging.getLogger("film")
 
@@ -144,6 +144,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with in_a_sentence():
         scripts = scripts_of(options.people)
+        claim(options.out, {"head": digest_of(options.head), "people": digest_of(options.people / ASKED)})
         chosen = scripts[options.first :][: options.count]
         if not chosen:
             raise LipwrightError(

@@ -35,7 +35,7 @@ from tools.presenter.people import Sitter, sitter
 from tools.presenter.script import Script
 from tools.presenter.talk import Reader, Talk, sentences, talk
 from tools.presenter.truth import Truth
-from tools.running import in_a_sentence
+from tools.running import claim, digest_of, in_a_sentence
 from tools.speech.voices import FliteVoice
 
 log = logging.getLogger("people")
@@ -159,7 +159,13 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with in_a_sentence():
-        hear, head = hearing(Avatar.open(options.avatar)), HeadModel.load(options.head)
+        avatar = Avatar.open(options.avatar)
+        hear, head = hearing(avatar), HeadModel.load(options.head)
+        told = {"seconds": options.seconds, "seed": options.seed, "versions": options.versions}
+        claim(
+            options.out,
+            told | {"head": digest_of(options.head), "encoder": avatar.encoder and digest_of(avatar.encoder)},
+        )
         people = range(options.people)
         make_people(head, options.out, people, options.seconds, options.seed, options.versions, hear)
     size = sum(path.stat().st_size for path in options.out.iterdir())

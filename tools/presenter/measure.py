@@ -179,10 +179,10 @@ def pasted(task: Task, rois: UInt8Array) -> Iterator[UInt8Array]:
 
 
 def phones_of(task: Task) -> list[TimedPhone]:
-    """What is said in the task's frames, counted from its first."""
-    offset, end = task.frames.start / FPS, task.frames.stop / FPS
-    inside = [phone for phone in task.film.phones if offset <= phone.start < end]
-    return [TimedPhone(phone.symbol, phone.start - offset, phone.end - offset) for phone in inside]
+    """What is said in the task's frames, counted from its first; what begins before or ends after them is cut."""
+    first, end = task.frames.start / FPS, task.frames.stop / FPS
+    inside = [phone for phone in task.film.phones if phone.start < end and phone.end > first]
+    return [TimedPhone(p.symbol, max(p.start, first) - first, min(p.end, end) - first) for p in inside]
 
 
 def score(task: Task, case: Case, true_mesh: FloatArray) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
     python -m tools.presenter.train PACK.npz SPEECH.npz RUN_DIR [--device cuda] [--width full]
 
-Resumable: call it again with the same arguments. Writes RUN_DIR/generator.pth, the averaged weights. With ``--base`` it
-goes on from a checkpoint of another run, for example when the audio encoder was replaced and the ear must learn anew:
+Resumable: call it again with the same arguments; a folder belongs to one training. Writes RUN_DIR/generator.pth, the
+averaged weights. With ``--base`` it goes on from a checkpoint of another run, for example when the audio encoder was
+replaced and the ear must learn anew:
 
     python -m tools.presenter.train PACK.npz SPEECH.npz RUN_DIR --base OLD/speak320.pth --steps listen=700 speak320=1500
 
@@ -36,6 +37,7 @@ from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
 from lipwright.training.plan import RATES, without_norms
 from lipwright.training.speech import Speech, SpeechSampler
+from tools.running import claim, digest_of, in_a_sentence
 
 log = logging.getLogger("train")
 
@@ -124,13 +126,25 @@ def main() -> None:
     """Run all phases and write the weights."""
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with in_a_sentence():
+        train(options)
+
+
+def train(options: argparse.Namespace) -> None:
+    """What the command line asks for.
+
+    Raises:
+        LipwrightError: the folder belongs to a training of something else, or a file cannot be read.
+    """
     torch.manual_seed(0)
     keep_pages()
-    options.out.mkdir(parents=True, exist_ok=True)
+    phases = plan(options.scale, options.steps)
+    asked = {"pack": digest_of(options.pack), "speech": digest_of(options.speech), "width": options.width}
+    asked |= {"base": options.base and digest_of(options.base), "phases": [asdict(phase) for phase in phases]}
+    claim(options.out, asked)
     pack = Pack.load(options.pack)
     speech = SpeechSampler(Speech.load(options.speech), seed=2)
     student, sampler = Student(pack, options.width), Sampler(pack, pack.training_frames(), seed=1)
-    phases = plan(options.scale, options.steps)
     if options.base:
         begin_from(student, options.base, speech)
     else:

@@ -30,7 +30,7 @@ from lipwright.training.pack import Pack
 from lipwright.training.plan import RATES
 from lipwright.training.speech import Speech, SpeechSampler
 from tools.presenter.crowd import CrowdSampler, mouth_scale, wholly
-from tools.running import claim, in_a_sentence
+from tools.running import claim, digest_of, in_a_sentence
 
 log = logging.getLogger("base")
 
@@ -142,8 +142,10 @@ def _run(options: argparse.Namespace) -> None:
             f"{len(options.packs)} packs with {options.strangers} strangers leave nobody to learn from"
         )
     phases = [phase.scaled(options.scale) for phase in PHASES]
-    names = [path.name for path in options.packs]
-    asked = {"packs": names[:count], "strangers": names[count:], "speech": options.speech.name, "width": options.width}
+    files = {path.name: digest_of(path) for path in options.packs}
+    names = list(files)
+    asked = {"packs": names[:count], "strangers": names[count:], "files": files, "width": options.width}
+    asked |= {"speech": digest_of(options.speech)}
     asked |= {"phases": [asdict(phase) for phase in phases]}
     claim(options.run, asked)
     packs = [Pack.load(path) for path in options.packs]

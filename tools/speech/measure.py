@@ -31,9 +31,11 @@ from lipwright.audio.decode import hear
 from lipwright.audio.mel import MelStream, mel_slices
 from lipwright.avatar import builtin_sound
 from lipwright.contract import SAMPLE_RATE, FloatArray, frame_count
+from lipwright.errors import LipwrightError
 from lipwright.runtimes import Runtime, open_runtime
 from lipwright.training import disguise
 from lipwright.video import VideoReader
+from tools.running import in_a_sentence
 from tools.speech import articulation, lip_gap
 from tools.speech.bootstrap import DoubleArray, drawn, in_blocks, interval
 from tools.speech.corpus import Utterance, load
@@ -382,8 +384,14 @@ def recordings(folder: Path, aligner: Aligner | None) -> Iterator[Recording]:
     """The English recordings of ``transcripts.tsv`` (file, language, text); what cannot be aligned is logged.
 
     Without an aligner they come without their truth.
+
+    Raises:
+        LipwrightError: there is no such file.
     """
-    for line in (folder / "transcripts.tsv").read_text(encoding="utf-8").splitlines():
+    told = folder / "transcripts.tsv"
+    if not told.is_file():
+        raise LipwrightError(f"{told} is not there: docs/voice.md says which recordings --data must hold")
+    for line in told.read_text(encoding="utf-8").splitlines():
         name, language, text = line.split("\t")
         if language != "en":
             log.warning("%s is left out: no aligner for the language %r", name, language)
@@ -675,7 +683,7 @@ def main() -> None:
     if pack is not None and tuple(pack.names) != CLASSES:
         parser.error(f"{options.pack} has other classes than phones.py: pack the corpus again")
     ear = load_ear(options.encoder, options.heads)
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+    with in_a_sentence(), torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         report = measure(ear, pack, options.most, options.data, options.corpus)
     print(report.table())
     if options.json:

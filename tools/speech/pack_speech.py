@@ -28,6 +28,7 @@ from lipwright.contract import CENTRED, FEATURE_DIM, FPS, MEL_WINDOW, FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.training.disguise import disguise, mix
 from lipwright.training.sounds import coloured_noise
+from tools.running import in_a_sentence
 from tools.speech.articulation import measures
 from tools.speech.corpus import Utterance, load_shard
 from tools.speech.people import read_people, scatter, shifts, states
@@ -105,6 +106,7 @@ def shard_pack(task: tuple[Path, int]) -> list[Columns]:
 
 def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
     """Write OUT.npz for ``train_encoder.py``; the same corpus gives the same bits, whatever ``jobs`` is."""
+    people = read_people()  # first: hours of packing must not end at a library that is not there
     shards = sorted(corpus.glob("shard_*.npz"))
     packed: list[Columns] = []
     began = time.monotonic()
@@ -117,7 +119,6 @@ def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
     mel, state = np.concatenate([p["mel"] for p in packed], axis=1), np.concatenate([p["state"] for p in packed])
     owner = np.repeat(np.arange(len(packed)), np.diff(columns))
     voice = np.unique([p["voice"][0] for p in packed], return_inverse=True)[1].astype(np.int16)
-    people = read_people()
     part = out.with_suffix(".part.npz")
     np.savez(
         part,
@@ -192,10 +193,11 @@ def main() -> None:
     features.add_argument("--minutes", type=float, default=40)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.command == "mel":
-        pack_mel(options.corpus, options.out, options.versions, options.jobs)
-    else:
-        pack_features(options.pack, options.encoder, options.out, options.minutes)
+    with in_a_sentence():
+        if options.command == "mel":
+            pack_mel(options.corpus, options.out, options.versions, options.jobs)
+        else:
+            pack_features(options.pack, options.encoder, options.out, options.minutes)
 
 
 if __name__ == "__main__":

@@ -65,9 +65,12 @@ def read_people(model: Path | None = None) -> People:
     """From an acoustic model in a folder; None: the one that comes with pocketsphinx.
 
     Raises:
-        LipwrightError: its files are not as those of CMUSphinx en-us are.
+        LipwrightError: pocketsphinx is not there, or its files are not as those of CMUSphinx en-us are.
     """
-    from pocketsphinx import get_model_path
+    try:
+        from pocketsphinx import get_model_path
+    except ImportError as error:
+        raise LipwrightError("pocketsphinx is needed for the statistics of people: pip install pocketsphinx") from error
 
     folder = Path(get_model_path("en-us/en-us")) if model is None else model
     names, senones = _definition(folder / "mdef")

@@ -48,8 +48,11 @@ def _frozen(encoder: AudioEncoder) -> AudioEncoder:
 
 @torch.no_grad()
 def heir(teacher: AudioEncoder, mel: Tensor) -> AudioEncoder:
-    """A copy that says the same and can learn: its batch norms know how [B, 1, 80, 16] slices such as these scatter."""
-    encoder = copy.deepcopy(teacher)
+    """A copy that says the same and can learn: its batch norms know how [B, 1, 80, 16] slices such as these scatter.
+
+    They keep to that and do not follow each batch (eval mode), as those of a network that is only refined may.
+    """
+    encoder = copy.deepcopy(teacher).eval()
     encoder.requires_grad_(True)
     for block, (conv, norm) in zip(encoder.audio_encoder, _layers(encoder), strict=True):
         _settle(norm, conv(mel))

@@ -75,10 +75,14 @@ class Hearing:
 def heard(student: Student, pack: Pack, device: torch.device) -> float:
     """Share of what the mouth code does in held-out time that the ear's words tell; 1: all, 0 or below: nothing.
 
+    NaN where that time shows no face.
+
     By a read-out: ridge regression of the code on the words, fitted on the frames to learn from. The words themselves
     are not compared with the mouth map's, since the picture half learns to read whatever the ear says.
     """
     fitted, asked = pack.training_frames(), pack.held_frames()
+    if len(asked) == 0:
+        return math.nan
     fitted = fitted[:: -(-len(fitted) // _FIT)]
     code = (pack.mouth - pack.mouth[fitted].mean(axis=0)) / (pack.mouth[fitted].std(axis=0) + 1e-6)
     words = _words(student, pack, fitted, device)
