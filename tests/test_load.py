@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lipwright.contract import FPS
 from lipwright.serve.listen import PatientHttp
 from lipwright.serve.protocol import Kind
 from lipwright.serve.safety import Limits, Policy
@@ -93,10 +94,15 @@ def test_microphones_are_held_and_the_next_is_refused(server: Server, place: Pla
     assert abs(len(sound) - 2 * 2 * 16_000) < 100
 
     async def measured() -> None:
+        began = time.monotonic()
         async with crowd(place, sound, 3, 2) as clients:
+            seen = [client.seen for client in clients]
             load = await watched(clients, 1.5)
             assert (load.sessions, load.missing) == (3, 0)
-            assert load.pictures_a_second < 26
+            for own in seen:
+                assert abs(own.pictures - len(own.sequences)) <= 1, "each sound has its picture"
+                assert own.sequences[-1] <= (time.monotonic() - began) * FPS, "nothing comes before its time"
+            assert load.pictures_a_second == min(own.pictures_a_second for own in seen)
             assert load.latency_ms["p99"] >= load.latency_ms["p50"] > 400, "look-ahead and jitter buffer"
         with pytest.raises(RefusedError, match="full"):
             async with crowd(place, sound, 5, 1):

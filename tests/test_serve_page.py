@@ -21,6 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
+from lipwright.check.lips import lip_gaps
 from lipwright.contract import FPS, FloatArray, UInt8Array
 from lipwright.render import Networks, Painter, Walk
 from lipwright.render.voice import Voice
@@ -500,8 +501,8 @@ def test_the_mouth_moves_with_the_sound(tmp_path: Path) -> None:
     spoken = sorted(n for n in pictures if n in sounds and any(sounds[n]))
     assert len(spoken) >= ENOUGH
     assert envelope_match(heard, rate, words) > 0.8, "the microphone's sound came back"
-    shown = lips.gaps(pictures[n] for n in spoken)
-    truth = lips.gaps(offline(avatar, networks, (heard, rate), seat.first_tick, spoken, box))
+    shown = lip_gaps(pictures[n] for n in spoken)
+    truth = lip_gaps(offline(avatar, networks, (heard, rate), seat.first_tick, spoken, box))
     known = np.isfinite(shown) & np.isfinite(truth)
     r = float(np.corrcoef(shown[known], truth[known])[0, 1])
     logging.getLogger(__name__).info("%d pictures, lip gap r %.3f", known.sum(), r)

@@ -327,8 +327,8 @@ def _interval(r: float, first: npt.NDArray[np.floating], second: npt.NDArray[np.
 
 def _own_correlation(series: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """[N - 1] correlation of a moving series [N] with itself, 1 to N - 1 frames later."""
-    moved = np.asarray(series, np.float64) - np.mean(series)
-    whole = np.correlate(moved, moved, "full")[len(moved) - 1 :]
+    off = np.asarray(series, np.float64) - np.mean(series)
+    whole = np.correlate(off, off, "full")[len(off) - 1 :]
     return np.asarray(whole[1:] / whole[0], np.float64)
 
 

@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -28,9 +27,9 @@ import numpy.typing as npt
 from lipwright.audio.decode import hear
 from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar, builtin_sound
 from lipwright.avatar.films import encode
-from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality, UInt8Array
+from lipwright.check.lips import lip_gaps
+from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality
 from lipwright.errors import LipwrightError
-from lipwright.face import lip_gap, meshes
 from lipwright.quality import Rest, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
 from tools.speech.sounds import REST_SOUNDS
@@ -43,11 +42,6 @@ NOISE_DB = -50
 """More than any built-in sound has."""
 #: Seed of the louder sounds; a corpus draws its own from other ones (``tools.speech.make_corpus``).
 _DRAWN_ANEW = (11, 0, 0)
-
-
-def gaps(pictures: Iterable[UInt8Array]) -> Gaps:
-    """[n] lip gap over face height of each picture; NaN where no face is found."""
-    return lip_gap(meshes(pictures))
 
 
 def silence(seconds: float) -> FloatArray:
@@ -75,7 +69,7 @@ def nobody_speaks(seconds: float) -> dict[str, FloatArray]:
 def spoken(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Gaps:
     """Lip gaps of the film in which ``avatar`` says ``samples`` [n, 1] (16 kHz) from template frame ``start`` on."""
     with Renderer(avatar, SAMPLE_RATE, 1, start=start, networks=networks) as renderer:
-        return gaps(frame.image for frame in renderer.stream(iter([samples])))
+        return lip_gaps(frame.image for frame in renderer.stream(iter([samples])))
 
 
 def speaking_twin(avatar: Avatar, networks: Networks, folder: Path) -> Avatar:
@@ -97,7 +91,7 @@ def speaking_twin(avatar: Avatar, networks: Networks, folder: Path) -> Avatar:
 def template_gaps(avatar: Avatar) -> Gaps:
     """Lip gaps of the template as it was filmed."""
     with Template(avatar.template) as template:
-        return gaps(template.frame(k).bgr for k in range(avatar.frame_count))
+        return lip_gaps(template.frame(k).bgr for k in range(avatar.frame_count))
 
 
 def at_rest(avatar: Avatar, networks: Networks, samples: FloatArray, start: int) -> Rest:

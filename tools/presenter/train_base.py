@@ -142,12 +142,10 @@ def _run(options: argparse.Namespace) -> None:
             f"{len(options.packs)} packs with {options.strangers} strangers leave nobody to learn from"
         )
     phases = [phase.scaled(options.scale) for phase in PHASES]
-    files = {path.name: digest_of(path) for path in options.packs}
-    names = list(files)
-    asked = {"packs": names[:count], "strangers": names[count:], "files": files, "width": options.width}
-    asked |= {"speech": digest_of(options.speech)}
+    names = [path.name for path in options.packs]
+    asked = {"packs": names[:count], "strangers": names[count:], "speech": options.speech.name, "width": options.width}
     asked |= {"phases": [asdict(phase) for phase in phases]}
-    claim(options.run, asked)
+    claim(options.run, asked | {"files": [digest_of(path) for path in (*options.packs, options.speech)]})
     packs = [Pack.load(path) for path in options.packs]
     log.info("%d people with %d frames", count, sum(len(pack.rois) for pack in packs[:count]))
     everybody = [wholly(pack) for pack in packs[:count]]

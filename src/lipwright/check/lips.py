@@ -12,7 +12,7 @@ from lipwright import patch
 from lipwright.avatar import Avatar
 from lipwright.check.limits import FACES_LOST
 from lipwright.contract import Border, FloatArray, UInt8Array
-from lipwright.face import FaceFinder, FaceTracker, lip_gap
+from lipwright.face import FaceFinder, FaceTracker, lip_gap, meshes
 from lipwright.picture import BgrPicture
 from lipwright.quality import lip_gap_correlation
 from lipwright.trial import Question, pictures
@@ -55,10 +55,7 @@ class LipGaps:
 
 def lip_gaps(frames: Iterable[UInt8Array]) -> npt.NDArray[np.float64]:
     """[N] lip gap over face height in each frame; NaN where no face is found."""
-    gaps = LipGaps()
-    for frame in frames:
-        gaps.add(frame)
-    return gaps.result()
+    return lip_gap(meshes(frames))
 
 
 def likeness(gaps: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:

@@ -209,9 +209,12 @@ def _columns(figures: dict[str, Figures], training: dict[str, Any]) -> dict[str,
 
 def _row(key: str, columns: Sequence[Figures]) -> str:
     what, meaning, best = _ROWS[key]
-    write = _correlation if key == "lip_gap_r" else lambda column: _written(column.get(key))
-    cells = "".join(f"<td>{write(column)}</td>" for column in columns)
+    cells = "".join(f"<td>{_cell(key, column)}</td>" for column in columns)
     return f"<tr><td>{escape(what)}</td>{cells}<td>{best}</td><td>{escape(meaning)}</td></tr>"
+
+
+def _cell(key: str, column: Figures) -> str:
+    return _correlation(column) if key == "lip_gap_r" else _written(column.get(key))
 
 
 def _written(value: float | None) -> str:
