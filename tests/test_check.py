@@ -37,6 +37,7 @@ from lipwright.check.checklist import Subject, checklist
 from lipwright.check.checkpoints import NEAREST, contest
 from lipwright.check.fast import fast_path
 from lipwright.check.limits import F32, LEVEL, REDUCED
+from lipwright.check.made import as_made
 from lipwright.check.parity import Pictures, Reference, compare, measure
 from lipwright.contract import AUDIO_SHAPE, FEATURE_DIM, ROI_SIZE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError
@@ -58,6 +59,20 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Avatar:
 @pytest.fixture(scope="module")
 def asked(avatar: Avatar) -> list[Question]:
     return questions(avatar, builtin_sound(), FRAMES)
+
+
+def test_what_was_measured_when_it_was_made_stands_beside_the_rest(avatar: Avatar) -> None:
+    assert list(as_made(avatar)) == [], "nobody measured this one"
+    own = {"lip_gap_r": 0.6, "lip_gap_lag": 1.0, "lmd": 0.029, "psnr": 23.04, "closed_recall": None}
+    kept = {"own sound": own, "nearest pose": {"psnr": 19.6}, "mean picture": {"psnr": 20.7}}
+    kept |= {"other sound": {"closed_recall": 0.75}, "silence": {"gap_99": 0.011, "step_99": 0.002}}
+    figures = {"quality": kept, "quality_verdict": "The lips follow the sound roughly (r 0.60)."}
+    made = replace(avatar, manifest=avatar.manifest.changed(figures=figures))
+    seen = {finding.what: finding.seen for finding in as_made(made)}
+    assert seen["in short"] == figures["quality_verdict"] and seen["lips late, frames"] == "1"
+    assert seen["likeness of the mouth, dB"] == "23 (nearest pose 19.6, mean picture 20.7)"
+    assert seen["lips closed on another's p, b and m"] == "0.75" and "lips closed when they should be" not in seen
+    assert seen["lips open in silence, share of the face's height"] == "0.011"
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from lipwright.create import (
 )
 from lipwright.create import measure as measures
 from lipwright.create.fit import _exported, open_pack, usable_device
-from lipwright.create.report import Figures, advice, training_verdict, with_training
+from lipwright.create.report import _ROWS, Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
 from lipwright.prepare import prepare, work_folder
@@ -249,6 +249,20 @@ def test_lips_that_follow_the_sound_alone_are_alike_over_all_of_the_film(
     assert found["template_lips_r"] is not None and abs(found["template_lips_r"]) < 0.5, found
 
 
+def test_frames_that_are_shown_as_filmed_say_nothing_of_the_network(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    avatar = Avatar.open(made.out)
+    first = avatar.manifest.start_frame
+    left_out = avatar.rects.copy()
+    left_out[[first + 5, first + 6]] = -1
+    vars(avatar)["rects"] = left_out
+    monkeypatch.setattr(measures, "FOREIGN_FRAMES", 12)
+    sound = np.zeros((12 * 640, 1), np.float32)
+    gaps = measures._spoken(avatar, Networks.open(avatar), sound, SAMPLE_RATE, 1, first)
+    assert np.flatnonzero(np.isnan(gaps)).tolist() == [5, 6]
+
+
 def test_a_tint_is_a_border_and_blending_hides_it(made: Made) -> None:
     avatar, frames = Avatar.open(made.out), [4, 5, 6]
     how = avatar.manifest.resize
@@ -451,6 +465,26 @@ def test_what_was_packed_of_another_film_is_not_learnt_from(tmp_path: Path) -> N
     assert len(open_pack(second).mouth) == 40
 
 
+def test_a_training_of_another_film_is_not_put_into_an_avatar(made: Made, tmp_path: Path) -> None:
+    """Whoever carries trainings from a card to avatars may take the wrong folder."""
+    avatar, run = Avatar.open(made.out), tmp_path / "run"
+    run.mkdir()
+    (run / "generator.pth").touch()
+    open_pack(avatar)
+    done = dict(made.created.trained.training)
+    before = {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()}
+    whose = dict(done["held_out"])
+    for other in ({"film": "another"}, {"film": "", "held_out": whose | {"stop": whose["stop"] + 1000}}):
+        (run / "training.json").write_text(json.dumps(done | other), encoding="utf-8")
+        with pytest.raises(LipwrightError, match="was trained on another film than that of"):
+            train_avatar(avatar, trained=run)
+    assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+    (training_folder(made.out) / "pack.npz").write_bytes(b"half a pack")
+    with pytest.raises(LipwrightError, match="lies beside its avatar: remove it, and call again"):
+        train_avatar(avatar, trained=run)
+    shutil.rmtree(training_folder(made.out))
+
+
 def test_a_base_that_is_none_is_told_before_the_film_is_looked_at(tmp_path: Path, looked: mock.Mock) -> None:
     film = short_film(tmp_path / "me.mp4", 30)
     base = prepare(film, tmp_path / "base.avatar").avatar
@@ -519,6 +553,11 @@ def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.
         create(film, tmp_path / "me.avatar", base=base)
     mine, its = Avatar.open(tmp_path / "me.avatar").manifest, base.manifest
     assert mine.encoder == its.encoder and mine.models.audio_encoder == its.models.audio_encoder
+    prepare(film, tmp_path / "heard.avatar")
+    for heard_before in ("heard.avatar", "me.avatar"):  # by the presenter's ear, and by this base's
+        with pytest.raises(LongPartError):
+            create(film, tmp_path / heard_before, base=base, replace=True)
+        assert Avatar.open(tmp_path / heard_before).manifest.encoder == its.encoder
     with pytest.raises(LipwrightError, match="leave --audio-encoder or --base away"):
         create(film, tmp_path / "you.avatar", base=base, audio_encoder=encoder)
 
@@ -790,6 +829,18 @@ def test_too_little_held_back_to_tell_is_told() -> None:
     unclear = verdict(0.05, -0.4, 0.5)
     assert "Too little was kept back to tell" in unclear and "no better" not in unclear
     assert "follow the sound well (r 0.80, between 0.55 and 0.92)" in verdict(0.8, 0.55, 0.92)
+    better = verdict(0.8, 0.05, 0.92)  # what costs nothing has 0.1
+    assert "Too little was kept back to tell" in better and "follow the sound well" not in better
+
+
+def test_what_two_seconds_of_ls_demo2_cannot_tell_is_not_told() -> None:
+    """The figures of docs/person.md: ahead of what costs nothing, by less than two seconds can tell."""
+    own = GOOD["own sound"] | {"lip_gap_r": 0.6, "lip_gap_r_low": 0.13, "lip_gap_r_high": 0.85, "sharpness": 0.34}
+    beside = GOOD["nearest pose"] | {"lip_gap_r": 0.46}
+    figures = GOOD | {"own sound": own | {"lip_gap_amplitude": 0.23}, "nearest pose": beside}
+    told = training_verdict(figures, training())
+    assert told.startswith("Too little was kept back to tell whether the lips follow the sound: r 0.60, between 0.13")
+    assert "not ready to be shown" in told and "follow the sound roughly" not in told
 
 
 def test_lips_that_copy_the_film_are_told() -> None:
@@ -839,6 +890,17 @@ def test_plain_training_stands_beside_when_it_was_made(sheet: Path) -> None:
     measured = GOOD | {"plain L1": {"psnr": 25.4, "lip_gap_r": 0.33}}
     page = with_training(None, "me", measured, training(scores=plain), sheet)
     assert "25.4" in page and "25.5" not in page and "0.33" in page
+
+
+def test_every_figure_stands_in_the_page(sheet: Path) -> None:
+    known: Figures = {key: 0.31 + 0.017 * number for number, key in enumerate(_ROWS)}
+    page = with_training(None, "me", GOOD | {"own sound": GOOD["own sound"] | known}, training(), sheet)
+    rows = {row.split("</td>")[0]: row for row in page.split("<tr><td>")[1:]}
+    for key, value in known.items():
+        assert value is not None and f"<td>{value:.2f}</td>" in rows[_ROWS[key][0]], key
+    asked = {"psnr", "ssim", "sharpness", "edges", "lip_gap_r", "lip_gap_lag", "lip_gap_amplitude", "lmd"}
+    asked |= {"closed_recall", "closed_precision", "seam_soft", "seam_exact"}
+    assert set(known) >= asked
 
 
 def test_the_page_says_how_still_the_lips_are_in_silence(sheet: Path) -> None:

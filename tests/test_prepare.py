@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -141,6 +142,19 @@ def test_a_fault_is_found_where_it_is_and_left_out(faulty: Judged, kind: Kind) -
     middle = (start + stop) // 2
     assert not faulty.usable[middle - 2 : middle + 2].any()
     assert np.isnan(faulty.landmarks[middle]).all()
+
+
+def test_a_mouth_that_is_covered_most_of_the_time_is_left_out_and_one_that_is_never_red_is_told(tmp_path: Path) -> None:
+    samples = speech(50)
+    seen = seen_in(tmp_path, (face(opening) for opening in openings(samples).tolist()))
+    assert len(seen.looks) == 50 and not found(judge(seen, heard(samples), (SIDE, SIDE)), Kind.COVERED)
+    hidden = seen.looks.copy()
+    hidden[:30, 3] = 0
+    (mostly,) = found(judge(replace(seen, looks=hidden), heard(samples), (SIDE, SIDE)), Kind.COVERED)
+    assert mostly.left_out and mostly.start == 0 and 30 <= mostly.stop <= 33
+    hidden[:, 3] = -1
+    (always,) = found(judge(replace(seen, looks=hidden), heard(samples), (SIDE, SIDE)), Kind.COVERED)
+    assert (always.start, always.stop, always.left_out) == (0, 50, False) and "nobody can tell" in always.sentence()
 
 
 def test_what_is_not_at_fault_is_used(faulty: Judged) -> None:
@@ -494,6 +508,21 @@ FAULTS = (
 )
 GONE, HIDDEN, LOUD, NEW_SCENE, END = (60, 90), (130, 155), (95, 125), 190, 230
 SHEET_COLOURS = {"green": (90, 170, 60), "orange": (30, 150, 235), "red": (60, 60, 220), "paper": (255, 255, 255)}
+
+
+def test_a_track_that_is_declared_and_empty_is_no_sound(made: Made, tmp_path: Path) -> None:
+    film = tmp_path / "mute.mkv"
+    with av.open(film, "w") as container:
+        container.add_stream("pcm_s16le", rate=SAMPLE_RATE)
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
+        stream.width = stream.height = SIDE
+        for _ in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(face(0.2), format="bgr24")))
+        container.mux(stream.encode(None))
+    prepared = prepare(film, tmp_path / "me.avatar", audio_encoder=made.encoder)
+    assert [p.stop for p in prepared.problems if p.kind is Kind.NO_SOUND] == [30]
+    with pytest.raises(MediaError, match="holds no sound"):
+        prepare(film, tmp_path / "you.avatar", audio=film, audio_encoder=made.encoder)
 
 
 @pytest.fixture(scope="module")

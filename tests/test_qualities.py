@@ -163,7 +163,7 @@ def test_verify_looks_into_it(both: Avatar, tmp_path: Path) -> None:
 
 def test_both_belong_to_one_encoder(both: Avatar, tmp_path: Path) -> None:
     """The binding is the avatar's: an encoder that is not the bound one is refused for both."""
-    with pytest.raises(AvatarError, match="not the audio encoder that the generator was trained with"):
+    with pytest.raises(AvatarError, match="not the audio encoder that the generator hears by"):
         both.put_model("audio_encoder", tiny_encoder(tmp_path / "e.onnx", seed=9), licence="x", origin="y")
 
 

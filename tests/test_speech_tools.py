@@ -6,13 +6,17 @@ install.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from lipwright.errors import LipwrightError
 from lipwright.training import disguise
 from lipwright.training.sounds import coloured_noise
-from tools.speech import articulation, festival, pack_speech, phones, sounds, voices
+from tools.speech import articulation, festival, pack_speech, people, phones, sounds, voices
 from tools.speech import make_corpus as make_corpus_module
 from tools.speech import texts as speech_texts
 from tools.speech.corpus import Utterance, load, load_shard, make_utterance, save_shard
@@ -378,6 +382,26 @@ def test_utterances_are_reproducible() -> None:
     assert one.id == two.id
 
 
+#: The first five of seed 1 are read by espeak-ng and flite, or are rest; espeak-ng carries what it said into what it
+#: says next, which is why a shard has a process of its own.
+SHARD = """
+import sys; from pathlib import Path; from tools.speech import make_corpus as made
+made.UTTERANCES_PER_SHARD = 5
+made._make_shard((Path(sys.argv[1]), 1, 0))
+"""
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("flite", "espeak-ng"))), reason="apt install flite espeak-ng")
+def test_a_shard_is_made_anew_to_the_bit(tmp_path: Path) -> None:
+    made = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for path in made:
+        subprocess.run([sys.executable, "-c", SHARD, str(path)], check=True, cwd=Path(__file__).parents[1])
+    first, second = (path.read_bytes() for path in made)
+    assert first == second
+    voices_of = {utterance.voice.split(":")[0] for utterance in load_shard(made[0])}
+    assert voices_of == {"espeak", "flite", "none"}
+
+
 def read_by_flite(index: int) -> bool:
     """Whether utterance ``index`` of seed 0 is speech of flite: no engine but this one is needed to make it."""
     rng = np.random.default_rng([0, index])
@@ -517,6 +541,60 @@ def test_disguise_is_reproducible_and_bounded() -> None:
         np.testing.assert_array_equal(y, disguise.disguise(x, np.random.default_rng(seed), others))
         outcomes.append(float(np.sqrt(np.mean(y**2))))
     assert max(outcomes) > 4 * min(outcomes)
+
+
+#: What each chance of a disguise lets happen.
+MADE = {
+    "voice": "_other_voice",
+    "reverb": "reverberate",
+    "microphone": "microphone",
+    "noise": "add_noise",
+    "clip": "clip",
+    "codec": "through_codec",
+    "telephone": "telephone",
+}
+
+
+@pytest.mark.parametrize("chance", [*MADE, None])
+def test_a_disguise_changes_what_its_chances_say_and_nothing_else(chance: str | None) -> None:
+    wanted = {name: float(name == chance) for name in MADE}
+    with contextlib.ExitStack() as stack:
+        made = {
+            name: stack.enter_context(mock.patch.object(disguise, change, wraps=getattr(disguise, change)))
+            for name, change in MADE.items()
+        }
+        disguise.disguise(buzz(), np.random.default_rng(0), chances=disguise.Chances(**wanted))
+    assert {name: spy.call_count for name, spy in made.items()} == wanted
+    assert set(wanted) == {field.name for field in dataclasses.fields(disguise.Chances)}
+
+
+def test_noise_is_drawn_from_0_to_30_db_and_every_kind_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = mock.Mock(return_value=np.zeros(8, np.float32))
+    monkeypatch.setattr(disguise, "mix", mixed)
+    kinds = {name: mock.Mock(return_value=np.zeros(8)) for name in ("music", "hum", "coloured_noise", "babble")}
+    for name, kind in kinds.items():
+        monkeypatch.setattr(disguise, name, kind)
+    for seed in range(300):
+        disguise.add_noise(np.ones(8, np.float32), np.random.default_rng(seed), [np.ones(8, np.float32)])
+    drawn = [call.args[2] for call in mixed.call_args_list]
+    assert 0 <= min(drawn) < 1 and 29 < max(drawn) <= 30 and np.mean(drawn) == pytest.approx(15, abs=2)
+    assert all(kind.call_count > 30 for kind in kinds.values())
+
+
+def test_what_is_held_out_is_not_in_the_mean_of_its_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = spell(("pau", 0.3), ("m", 0.2), ("ay", 0.3), ("pau", 0.2))
+    sound = np.random.default_rng(0).integers(-9000, 9000, RATE).astype(np.int16)
+    told = {"voice": "flite:awb", "language": "en", "text_id": "en/x", "text": "my"}
+    splits = ("train", "heldout_sentence")
+    save_shard(tmp_path / "shard_0.npz", [make_utterance(sound, said, id=s, split=s, **told) for s in splits])
+    moved = mock.Mock(side_effect=people.shifts)
+    monkeypatch.setattr(pack_speech, "shifts", moved)
+    pack_speech.pack_mel(tmp_path, tmp_path / "pack.npz", 1, 1)
+    counted = moved.call_args.args[2]
+    half = len(counted) // 2
+    assert (counted[:half] != people.UNKNOWN).any() and (counted[half:] == people.UNKNOWN).all()
+    with np.load(tmp_path / "pack.npz") as packed:
+        assert (packed["state"][half:] != people.UNKNOWN).any(), "they are still known where they are asked"
 
 
 def test_what_is_held_out_does_not_even_babble_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from lipwright.models.generator import Generator, Width
 from lipwright.models.lean import lean
 from lipwright.models.sync_expert import SyncExpert
 from lipwright.runtimes import torch as torch_runtime
+from lipwright.training import data as training_data
 from lipwright.training import losses
 from lipwright.training import person as person_training
 from lipwright.training import plan as planning
@@ -47,7 +48,7 @@ from lipwright.training.base import (
     whole_weights,
 )
 from lipwright.training.copying import begin_by_copying
-from lipwright.training.data import Ahead, Chances, Frames, Sampler, unlike
+from lipwright.training.data import Ahead, Chances, Frames, References, Sampler, unlike
 from lipwright.training.folded import unfolded
 from lipwright.training.hearing import heard
 from lipwright.training.held_out import HeldOut, LipReader, Score, draw, unchosen
@@ -569,6 +570,27 @@ def test_a_references_mouth_tells_nothing_of_its_targets() -> None:
     assert np.exp(chance @ [-(each * np.log(each)).sum() for each in likely]) > 18
 
 
+def test_references_are_drawn_as_likely_as_they_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, shown = person(), set[tuple[int, int]]()
+
+    def only_the_last(
+        code: np.ndarray[Any, Any], frames: Frames, candidates: Sequence[Frames], chance: Chances
+    ) -> list[Chances]:
+        assert code is pack.mouth
+        return [np.eye(len(each))[-1] for each in candidates]
+
+    def remembered(references: References, frame: int, reference: int) -> np.ndarray[Any, Any]:
+        shown.add((frame, reference))
+        return picture(references, frame, reference)
+
+    picture = References.picture
+    monkeypatch.setattr(training_data, "unlike", only_the_last)
+    monkeypatch.setattr(References, "picture", remembered)
+    references = References(pack, pack.training_frames())
+    Sampler(pack, pack.training_frames(), 0).batch(0, 12, 160)
+    assert len(shown) > 6 and shown == {(frame, int(references.candidates(frame)[-1])) for frame, _ in shown}
+
+
 def test_references_are_drawn_evenly_where_poses_tell_nothing_of_mouths() -> None:
     rng = np.random.default_rng(0)
     code = np.repeat(rng.normal(size=(1, 4)).astype(np.float32), 60, axis=0)  # nobody speaks
@@ -656,6 +678,21 @@ def test_strength_of_detail_counts_half_beside_the_picture() -> None:
     detail = detail_loss(blurred, batch.y, batch.weight)
     error = _picture_error(blurred, batch, NOBODY) - picture_loss(blurred, batch.y, batch.weight)
     assert error.item() == pytest.approx(0.5 * detail.item(), rel=0.01) and detail > 1e-3
+
+
+@pytest.mark.parametrize("loss", [pyramid_loss, similarity_loss, detail_loss, _picture_error])
+def test_the_same_error_costs_most_at_the_mouth(loss: Callable[..., torch.Tensor]) -> None:
+    film = person()
+    batch = spoken(Sampler(film, film.training_frames(), 0), Phase("speak160", 160, 1, 100, 1e-3), 0)
+    batch = replace(batch, y=torch.full_like(batch.y, 0.5))
+    mouth = int(batch.weight[0, 0].argmax())
+    cost = []
+    for row, column in (divmod(mouth, 160), (16, 16)):
+        spoilt = batch.y.clone()
+        spoilt[..., row - 8 : row + 8, column - 8 : column + 8] = stripes()[..., :16, :16]
+        given = (batch, NOBODY) if loss is _picture_error else (batch.y, batch.weight)
+        cost.append(loss(spoilt, *given).item())
+    assert cost[0] > 4 * cost[1] > 0
 
 
 def test_features_of_another_network_count_where_there_is_one() -> None:
@@ -754,6 +791,25 @@ def test_it_stops_when_it_stops_improving_and_keeps_the_best(tmp_path: Path) -> 
     again = Trainer(nn.Linear(3, 3), tmp_path)
     again.run(phase, constant_loss, lambda net: net, Checks(10, score, patience=3))
     assert again.records["try"].scores == record.scores
+
+
+def test_what_is_kept_are_the_averaged_weights_of_the_best_check(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[dict[str, torch.Tensor]] = []
+
+    def falling(phase: Phase, plan: Plan, watched: HeldOut, network: Callable[[Any], Generator]) -> Checks[Any]:
+        def score(average: nn.Module) -> float:
+            checked.append({k: v.clone() for k, v in unfolded(network(average)).state_dict().items()})
+            return -float(len(checked))
+
+        return Checks(1, score)
+
+    monkeypatch.setattr(person_training, "_checks", falling)
+    train_person(pack, tmp_path / "run", plan=TINY)
+    kept, (best, last) = weights_of(tmp_path / "run"), checked[-2:]  # the last phase has two
+    assert all(torch.equal(value, best[name]) for name, value in kept.items()) and kept.keys() == best.keys()
+    assert any(not torch.equal(value, last[name]) for name, value in kept.items())
 
 
 def test_it_stops_when_the_time_is_over(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Make what the built-in presenters say: the sentences of demo_sentences.txt read aloud by a voice of flite.
 
-    python tools/make_demo_sound.py [OUT.flac] --voice rms
+    python -m tools.make_demo_sound [OUT.flac] --voice rms
 
+Beside it, with the suffix .json, what is said when: so that anybody's lips can be asked whether they close on p, b, m.
 Needs the Debian package flite. The sentences are in no training data: whoever collects training text leaves out every
 line of tools/demo_sentences.txt.
 """
@@ -9,18 +10,21 @@ line of tools/demo_sentences.txt.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import tempfile
-import wave
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
 
+from lipwright.contract import SAMPLE_RATE
+from tools.speech.phones import Phone
+from tools.speech.voices import FliteVoice, Spoken, pause, speak_flite
+
 #: Where what each voice says lies in the package: the presenter's rms, mira's slt.
 PLACES = {"rms": "demo.flac", "slt": "demo_mira.flac"}
-RATE = 16_000
 STRETCH = 0.95
 #: Seconds of rest before the first sentence, between two, and after the last.
 LEAD, GAP, TAIL = 0.5, 0.45, 0.8
@@ -36,40 +40,42 @@ def sentences() -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def speak(sentence: str, voice: str) -> Int16Array:
-    """One sentence as int16 samples at 16 kHz."""
-    with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "sentence.wav"
-        command = ["flite", "-voice", voice, "--setf", f"duration_stretch={STRETCH}", "-t", sentence, "-o", str(sound)]
-        subprocess.run(command, check=True)
-        with wave.open(str(sound)) as reader:
-            if reader.getframerate() != RATE:
-                raise SystemExit(f"flite's voice {voice} speaks at {reader.getframerate()} Hz, expected {RATE}")
-            return np.frombuffer(reader.readframes(reader.getnframes()), "<i2").astype(np.int16)
-
-
-def silence(seconds: float) -> Int16Array:
+def silence(seconds: float) -> Spoken:
     """Digital silence."""
-    return np.zeros(round(seconds * RATE), np.int16)
+    count = round(seconds * SAMPLE_RATE)
+    return Spoken(np.zeros(count, np.int16), (pause(0.0, count / SAMPLE_RATE),))
 
 
-def compose(voice: str) -> Int16Array:
+def compose(voice: str) -> Spoken:
     """All sentences with their rests, scaled to the peak level."""
     parts = [silence(LEAD)]
     for sentence in sentences():
-        parts += [speak(sentence, voice), silence(GAP)]
-    samples = np.concatenate([*parts[:-1], silence(TAIL)])
+        parts += [speak_flite(sentence, FliteVoice(voice, STRETCH)), silence(GAP)]
+    parts[-1] = silence(TAIL)
+    starts = np.cumsum([0] + [len(part.samples) for part in parts]) / SAMPLE_RATE
+    phones = [
+        replace(phone, start=at + phone.start, end=at + phone.end)
+        for part, at in zip(parts, starts.tolist(), strict=False)
+        for phone in part.phones
+    ]
+    samples = np.concatenate([part.samples for part in parts])
     loudest = int(np.abs(samples.astype(np.int32)).max())
-    return np.rint(samples * (PEAK * 32767 / loudest)).astype(np.int16)
+    return Spoken(np.rint(samples * (PEAK * 32767 / loudest)).astype(np.int16), tuple(phones))
+
+
+def write_phones(path: Path, phones: Sequence[Phone]) -> None:
+    """What is said when, as JSON: [name, start, end] of each sound in seconds, pauses too."""
+    said = [[phone.symbol, round(phone.start, 3), round(phone.end, 3)] for phone in phones]
+    path.write_text(json.dumps(said) + "\n", encoding="utf-8")
 
 
 def write_flac(path: Path, samples: Int16Array) -> None:
     """Mono 16-bit FLAC at 16 kHz, without tags that change from run to run."""
     with av.open(str(path), "w", format="flac", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("flac", rate=RATE)
+        stream = container.add_stream("flac", rate=SAMPLE_RATE)
         stream.layout = "mono"
         frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
-        frame.sample_rate = RATE
+        frame.sample_rate = SAMPLE_RATE
         frame.pts = 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -83,9 +89,10 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or Path(__file__).parent.parent / "src" / "lipwright" / "data" / PLACES[options.voice]
     out.parent.mkdir(parents=True, exist_ok=True)
-    samples = compose(options.voice)
-    write_flac(out, samples)
-    print(f"{out}: {len(samples) / RATE:.2f} s, {out.stat().st_size} bytes")
+    spoken = compose(options.voice)
+    write_flac(out, spoken.samples)
+    write_phones(out.with_suffix(".json"), spoken.phones)
+    print(f"{out}: {len(spoken.samples) / SAMPLE_RATE:.2f} s, {out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

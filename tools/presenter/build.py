@@ -37,7 +37,7 @@ _CONSENT = Consent(
     agreed_on=date(2026, 11, 21),
     purpose="any",
 )
-_GENERATOR = "trained by tools/presenter/train.py on the presenter's film"
+_GENERATOR = "trained by tools/presenter/train.py on this presenter's own film"
 _ENCODER = "trained by tools/speech/train_encoder.py on speech that machines read aloud"
 
 

@@ -31,7 +31,7 @@ from lipwright.training.sounds import coloured_noise
 from tools.running import in_a_sentence
 from tools.speech.articulation import measures
 from tools.speech.corpus import Utterance, load_shard
-from tools.speech.people import read_people, scatter, shifts, states
+from tools.speech.people import UNKNOWN, read_people, scatter, shifts, states
 from tools.speech.phones import CLASSES
 from tools.speech.teacher import load_encoder
 from tools.speech.train_encoder import VOCAL_TRACTS, Int64Array, SpeechPack, tract_matrices
@@ -118,6 +118,7 @@ def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
     columns = np.cumsum([0] + [p["mel"].shape[1] for p in packed])
     mel, state = np.concatenate([p["mel"] for p in packed], axis=1), np.concatenate([p["state"] for p in packed])
     owner = np.repeat(np.arange(len(packed)), np.diff(columns))
+    learnt = np.array([SPLITS[p["split"][0]] == "train" for p in packed])[owner]
     voice = np.unique([p["voice"][0] for p in packed], return_inverse=True)[1].astype(np.int16)
     part = out.with_suffix(".part.npz")
     np.savez(
@@ -125,7 +126,8 @@ def pack_mel(corpus: Path, out: Path, count: int, jobs: int) -> None:
         mel=mel,
         state=state,
         voice=voice,
-        shift=shifts(people, mel[0], state, owner, voice).astype(np.float16),
+        # What is held out must not be heard in training, not even in the mean of its voice.
+        shift=shifts(people, mel[0], np.where(learnt, state, UNKNOWN), owner, voice).astype(np.float16),
         scatter=scatter(people).astype(np.float16),
         start=np.concatenate([p["start"] + at for p, at in zip(packed, columns, strict=False)]),
         utterance=np.concatenate([np.full(len(p["start"]), k, np.int64) for k, p in enumerate(packed)]),

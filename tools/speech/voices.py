@@ -193,6 +193,9 @@ class _Espeak:
         self.rate = int(self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, None, options))
         if self.rate <= 0:
             raise SpeechEngineError("espeak-ng finds no data: apt install espeak-ng-data")
+        # Its breath is C's rand(), which PulseAudio's library, asked by it where sound could go, seeds by the clock
+        # when a user's first cookie is made. 1 is what every other process begins with.
+        ctypes.CDLL(None).srand(1)
         self._sound: list[Int16Array] = []
         self._events: list[tuple[str, int]] = []
         self._callback = _Callback(self._receive)  # kept: the library calls it later

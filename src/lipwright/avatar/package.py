@@ -323,7 +323,7 @@ class Avatar:
         bound, found = self.manifest.encoder.sha256 or "none", sha256(self.encoder)
         if bound != found:
             raise AvatarError(
-                f"{self.encoder} is not the audio encoder that the generator was trained with "
+                f"{self.encoder} is not the audio encoder that the generator hears by "
                 f"(sha256 {found[:12]}..., the manifest is bound to {bound[:12]}...): put the right one back"
             )
 

@@ -13,7 +13,7 @@ class Finding:
     """One thing looked at."""
 
     section: str
-    """contract, parity, fast path, checkpoints or vectors."""
+    """contract, parity, fast path, checkpoints, vectors, or quality when it was made."""
     what: str
     seen: str
     """The value, or what was found."""

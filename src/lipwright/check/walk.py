@@ -12,6 +12,7 @@ from lipwright.check.checkpoints import Contest, contest
 from lipwright.check.fast import fast_path, uncut
 from lipwright.check.findings import Finding
 from lipwright.check.limits import F32, Limits
+from lipwright.check.made import as_made
 from lipwright.check.parity import Pictures, Reference, ask, compare
 from lipwright.check.report import Report
 from lipwright.check.vectors import judge
@@ -74,7 +75,7 @@ def check(avatar: Avatar, folder: Path, plan: Plan, look: Look = lambda progress
         counted = _Counter(f"fast path, {way}", len(frames), look)
         more, fast = fast_path(avatar, sound, frames, way, folder, counted)
         findings, comparisons = findings + more, comparisons + fast
-    findings += _other_qualities(avatar)
+    findings += [*_other_qualities(avatar), *as_made(avatar)]
     scored = _scored(avatar, plan.checkpoints, look)
     if scored is not None:
         findings.append(Finding.note("checkpoints", "best", scored.best))

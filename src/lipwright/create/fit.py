@@ -120,6 +120,7 @@ def train_avatar(
         )
     weights = joined(folder / RUN_WEIGHTS)
     done = _read_figures(folder / FIGURES)
+    _check_film(avatar, pack, done, folder)
     speaking = _with_generator(avatar, weights, done, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
     put_aside = _as_trained(pack, done)
@@ -159,6 +160,15 @@ def training_begun(avatar: Path) -> bool:
 def has_learnt(avatar: Path) -> bool:
     """Whether a training of ``avatar`` holds a checkpoint that would be lost."""
     return any((training_folder(avatar) / _RUN).glob("*.pth"))
+
+
+def planned_minutes(avatar: Path) -> float | None:
+    """What a training of ``avatar`` that was begun was planned for; None where none was."""
+    from lipwright.training.person import PLAN
+    from lipwright.training.plan import Plan
+
+    plan = training_folder(avatar) / _RUN / PLAN
+    return Plan.load(plan).minutes if plan.is_file() else None
 
 
 def forget_training(avatar: Path) -> None:
@@ -225,10 +235,9 @@ def _kept_pack(avatar: Avatar) -> Pack | None:
         AvatarError: one of another film does, and a training has begun with it.
     """
     from lipwright.training.collect import film_of
-    from lipwright.training.pack import Pack
 
     folder = training_folder(avatar.path)
-    pack = Pack.load(folder / _PACK) if (folder / _PACK).exists() else None
+    pack = _whole_pack(folder / _PACK) if (folder / _PACK).exists() else None
     if pack is None or pack.film in ("", film_of(avatar)):
         return pack
     if has_learnt(avatar.path):
@@ -238,6 +247,20 @@ def _kept_pack(avatar: Avatar) -> Pack | None:
         )
     forget_training(avatar.path)
     return None
+
+
+def _whole_pack(path: Path) -> Pack:
+    """The pack that was made beside an avatar.
+
+    Raises:
+        LipwrightError: it is damaged.
+    """
+    from lipwright.training.pack import Pack
+
+    try:
+        return Pack.load(path)
+    except LipwrightError as error:
+        raise LipwrightError(f"{error}; this one lies beside its avatar: remove it, and call again") from error
 
 
 def pack_avatar(
@@ -258,6 +281,15 @@ def _read_figures(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LipwrightError(f"{path} cannot be read ({error}): let the training finish first") from error
     return figures
+
+
+def _check_film(avatar: Avatar, pack: Pack, done: dict[str, Any], folder: Path) -> None:
+    """Raise LipwrightError if a training was of another film; one of an older version tells by its frames alone."""
+    if done.get("film", "") not in ("", pack.film) or done["held_out"]["stop"] > len(pack.rois):
+        raise LipwrightError(
+            f"{folder} was trained on another film than that of {avatar.path}: give the avatar whose pack was trained, "
+            "or the folder of its training; nothing was changed"
+        )
 
 
 def _as_trained(pack: Pack, done: dict[str, Any]) -> Pack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
@@ -19,6 +20,8 @@ from lipwright.create.step import Step
 from lipwright.face import face_width, lip_gap, lip_points, meshes
 from lipwright.picture import BgrPicture
 from lipwright.quality import (
+    Phone,
+    closed_lips,
     closures_kept,
     landmark_distance,
     lip_gap_correlation,
@@ -60,8 +63,8 @@ def measure(
     Returns:
         ``own sound``: the held-out frames against the true ones; ``nearest pose`` and ``mean picture`` the same for
         what costs nothing, ``plain L1`` for ``plain``, and ``truth`` for the true pictures themselves, which tells how
-        well the lips can be read; ``other sound``: the built-in sentences over two stretches
-        of the template; ``silence``.
+        well the lips can be read; ``other sound``: the built-in sentences over two stretches of the template;
+        ``silence``.
     """
     held = HeldOut(pack, frames)
     asked = frames.tolist()
@@ -142,7 +145,8 @@ def _seams(avatar: Avatar, frames: list[int], rois: UInt8Array, progress: Callab
 def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None]) -> Figures:
     """One strange sound over two stretches: the lips should do the same on both, and not what the template's did.
 
-    How a face slowly changes its posture is taken out: it stays the film's, as it should.
+    How a face slowly changes its posture is taken out: it stays the film's, as it should. On p, b and m the lips should
+    close, which a synthesizer read and knows the time of.
     """
     assert avatar.landmarks is not None
     progress(Step("letting it say something else", 0, None))
@@ -151,14 +155,24 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
         rate, channels = reader.rate, reader.channels
     shown = _showable(avatar)
     starts = [shown[0], shown[len(shown) // 2]]
-    films = [without_drift(_spoken(avatar, networks, sound, rate, channels, start)) for start in starts]
+    spoken = [_spoken(avatar, networks, sound, rate, channels, start) for start in starts]
+    closed = [closed_lips(gaps, _said()) for gaps in spoken]
+    films = [without_drift(gaps) for gaps in spoken]
     walks = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
     own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in walks]
     template = [lip_gap_correlation(film, lips).r for film, lips in zip(films, own, strict=True)]
     return {
         "same_lips_r": _number(lip_gap_correlation(films[0], films[1]).r),
         "template_lips_r": _number(max(template, key=lambda r: -1.0 if np.isnan(r) else abs(r))),
+        "closed_recall": _number(float(np.mean([lips.recall for lips in closed]))),
+        "closed_precision": _number(float(np.mean([lips.precision for lips in closed]))),
     }
+
+
+def _said() -> list[Phone]:
+    """The sounds of the built-in sentences, by time."""
+    told = builtin_sound().with_suffix(".json").read_text(encoding="utf-8")
+    return [Phone(*each) for each in json.loads(told)]
 
 
 def _showable(avatar: Avatar) -> list[int]:
@@ -176,12 +190,14 @@ def _shown(avatar: Avatar, start: int, count: int) -> list[int]:
 def _spoken(
     avatar: Avatar, networks: Networks, sound: FloatArray, rate: int, channels: int, start: int
 ) -> npt.NDArray[np.float64]:
-    """Lip gaps [n] of the avatar speaking ``sound`` from template frame ``start`` on."""
+    """Lip gaps [n] of the avatar speaking ``sound`` from template frame ``start`` on; NaN where nothing is redrawn."""
     with (
         Renderer(avatar, rate, channels, networks=networks, start=start) as renderer,
         closing(renderer.stream(iter([sound]))) as frames,
     ):
-        return lip_gap(meshes(frame.image for frame in islice(frames, FOREIGN_FRAMES)))
+        gaps = lip_gap(meshes(frame.image for frame in islice(frames, FOREIGN_FRAMES)))
+    drawn = [avatar.rect(k).usable for k in _shown(avatar, start, len(gaps))]
+    return np.where(drawn, gaps, np.nan)
 
 
 def _silence(avatar: Avatar, networks: Networks) -> Figures:

@@ -21,8 +21,8 @@ _BEGIN, _END = "<!-- training -->", "<!-- /training -->"
 FOLLOWS, FOLLOWS_WELL = 0.35, 0.65
 #: A mouth with less than this share of the true detail is soft.
 SOFT = 0.6
-#: Lips that move less than this share of what they should mumble.
-MUMBLES = 0.6
+#: Lips that move less than this share of what they should mumble, and of less than that nobody sees that they speak.
+MUMBLES, HARDLY_MOVES = 0.6, 0.3
 #: Lips that go by this much with what they did in the film, while somebody else speaks, are copied and not spoken.
 COPIES = 0.5
 #: Steps of colour above this, in levels of 255, can be seen at the border.
@@ -90,7 +90,9 @@ def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> s
         sentences.append("The mouth is less like the true one than what costs nothing: it has learnt too little.")
     if _less(own["sharpness"], SOFT):
         sentences.append("The mouth is softer than the rest of the face.")
-    if _less(own.get("lip_gap_amplitude"), MUMBLES):
+    if _less(own.get("lip_gap_amplitude"), HARDLY_MOVES):
+        sentences.append("The lips hardly move: this is not ready to be shown.")
+    elif _less(own.get("lip_gap_amplitude"), MUMBLES):
         sentences.append("The lips move less than they should.")
     if _less(COPIES, figures["other sound"]["template_lips_r"]):
         sentences.append(
@@ -113,12 +115,12 @@ def _lips_sentence(own: Figures, free: float | None) -> str:
     if r is None:
         return "Whether the lips follow the sound could not be measured: no face was found in what was drawn."
     rate = f"r {_correlation(own)}"
+    if _less(own.get("lip_gap_r_low"), free) and _less(free, own.get("lip_gap_r_high")):
+        return (
+            f"Too little was kept back to tell whether the lips follow the sound: {rate}, and pictures that never "
+            f"heard it have r {free:.2f}."
+        )
     if _less(r, free):
-        if _less(free, own.get("lip_gap_r_high")):
-            return (
-                f"Too little was kept back to tell whether the lips follow the sound: {rate}, and pictures that never "
-                f"heard it have r {free:.2f}."
-            )
         return f"The lips follow the sound no better ({rate}) than pictures that never heard it (r {free:.2f})."
     if r < FOLLOWS:
         return f"The lips hardly follow the sound ({rate}): this is not ready to be shown."
@@ -242,6 +244,7 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         "Somebody else's sentence over two parts of the film, slow changes of posture taken out: "
         f"r {_written(other['same_lips_r'])} between the lips of both (best 1: the sound alone moves them), at most "
         f"r {_written(other['template_lips_r'])} with what they did in the film (best 0).",
+        *_closures(other),
         f"While nothing is said the lips open by {_percent(silence['gap_99'])} of the face's height at most (limit "
         f"{_percent(REST_GAP, 0)}), move by {_percent(silence['step_99'])} from frame to frame at most (limit "
         f"{_percent(REST_STEP)}) and tremble by "
@@ -260,6 +263,16 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         used = "it was used" if expert["used"] else f"below {expert['needed']:.0%} it is not used"
         sentences.append(f"The judge of lip sync is right in {expert['accuracy']:.0%} of held-out comparisons: {used}.")
     return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def _closures(other: Figures) -> list[str]:
+    """Whether the lips close on p, b and m; an avatar of an older version does not say."""
+    if (recall := other.get("closed_recall")) is None:
+        return []
+    return [
+        f"Of the sounds p, b and m in it the lips closed on {_percent(recall, 0)} (best 100%); of the moments at which "
+        f"they closed while something was said {_percent(other.get('closed_precision'), 0)} were such a sound."
+    ]
 
 
 def _facts(training: dict[str, Any]) -> str:

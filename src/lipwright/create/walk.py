@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipwright.avatar import Avatar, ModelRecord
+from lipwright.avatar import Avatar, ModelRecord, builtin_avatar
 from lipwright.avatar.storage import MANIFEST, check_target, clear_removed, named
 from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
@@ -19,6 +19,7 @@ from lipwright.create.fit import (
     Trained,
     forget_training,
     has_learnt,
+    planned_minutes,
     train_avatar,
     training_begun,
     training_folder,
@@ -47,6 +48,8 @@ class FilmFindings:
     """In sentences, by time."""
     report: Path
     """The page that shows it."""
+    planned: float | None = None
+    """Minutes that a training was planned for which goes on now; None: one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def create(
     clear_removed(training_folder(out))
     if audio_encoder is not None:
         check_encoder(audio_encoder)
-    job = Job.of(video, audio, face, audio_encoder, alignment)
+    job = Job.of(video, audio, face, *_foreign_ear(audio_encoder, alignment, base))
     begun = _goes_on(out, job)
     if not begun:
         replace = _may_replace(out, job, replace)
@@ -162,6 +165,15 @@ def create(
     return Created(trained, film_findings(trained.avatar))
 
 
+def _foreign_ear(given: Path | None, alignment: Alignment, base: Avatar | None) -> tuple[Path | None, Alignment]:
+    """The audio encoder that is not the presenter's, given or a base's, with its alignment; None: it is."""
+    if given is not None or base is None or base.encoder is None or not builtin_avatar().is_dir():
+        return given, alignment
+    hears = base.manifest.encoder
+    same = hears.sha256 == Avatar.open(builtin_avatar()).manifest.encoder.sha256
+    return (None, alignment) if same else (base.encoder, hears.alignment.to_contract())
+
+
 @contextmanager
 def _encoder(
     given: Path | None, alignment: Alignment, base: Avatar | None
@@ -185,6 +197,7 @@ def film_findings(avatar: Avatar) -> FilmFindings:
         verdict=str(figures.get("film_verdict", "")),
         problems=tuple(map(str, problems)) if isinstance(problems, list) else (),
         report=avatar.path / REPORT,
+        planned=planned_minutes(avatar.path),
     )
 
 

@@ -178,8 +178,9 @@ def prepare(
     check_target(out, replace=replace)
     with VideoReader(video) as film:
         rate = float(film.fps)
-    if audio is not None:
-        check_sound(audio)
+    heard = audio or (video if has_sound(video) else None)
+    if heard is not None:
+        check_sound(heard)
     encoder = _find_encoder(audio_encoder, alignment, encoder_record)
     work = work_folder(out)
     pieces = Pieces(work, video)
@@ -190,7 +191,7 @@ def prepare(
     template = work / TEMPLATE
     write_atomically(template, lambda part: join([pieces.film(k) for k in range(pieces.done())], part))
     progress(Progress("listening", 0, frames))
-    sound = listen(audio or video, frames) if audio or has_sound(video) else None
+    sound = None if heard is None else listen(heard, frames)
     with VideoReader(template) as film:
         width, height = film.width, film.height
     judged = judge(seen, sound, (height, width), face)

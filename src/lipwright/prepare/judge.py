@@ -38,6 +38,7 @@ DARKEST = 40.0
 #: that tells anything.
 PALE_LIPS = 0.4
 LEAST_REDNESS = 3.0
+_NEVER_RED = "maybe: the lips are nowhere redder than the skin around them, so nobody can tell; it is used all the same"
 #: A second face smaller than this share of the chosen one does not matter.
 OTHER_FACE = 0.4
 #: Heads whose shapes differ by less than this, in shares of their size, can be one person's: halves of a film by 0.002
@@ -306,23 +307,36 @@ def _picture_problems(person: _Person, face: int | None, size: tuple[int, int]) 
         where = "the one whose lips go with the sound, or the one asked for, is used"
         problems.append(Problem(Kind.SEVERAL_FACES, a, b, False, where))
     sharp, burnt, bright, red = person.looks.T
-    sharpness, redness = (float(np.nanmedian(of)) if there.any() else 0.0 for of in (sharp, red))
+    sharpness, redness = (float(np.nanmedian(sharp)), _usual_redness(red)) if there.any() else (0.0, 0.0)
     yaw = np.array([head_pose(points).yaw if ok else 0.0 for points, ok in zip(person.landmarks, there, strict=True)])
     with np.errstate(invalid="ignore"):  # NaN, where there is no face, is no fault
         faults: list[tuple[Kind, BoolArray, str]] = [
             (Kind.PROFILE, np.abs(yaw) > PROFILE_YAW, "the head is turned too far to the side"),
-            (Kind.COVERED, (red < PALE_LIPS * redness) & (redness > LEAST_REDNESS), "something is before the mouth"),
+            (Kind.COVERED, (red < PALE_LIPS * redness) & (redness > 0), "something is before the mouth"),
             (Kind.OUTSIDE, _mouth_outside(person.landmarks, size), "the lips lie beyond its edge"),
             (Kind.BLUR, (sharp < BLUR_SHARE * sharpness) | (sharp < SOFT), "the face is not sharp"),
             (Kind.BURNT, burnt > BURNT_SHARE, "parts of the face are plain white"),
             (Kind.DARK, bright < DARKEST, "the face is hardly lit"),
             (Kind.SMALL, rect_box(person.landmarks)[:, 2] < SMALLEST_FACE, f"less than {SMALLEST_FACE} pixels wide"),
         ]
+    if there.any() and not redness:
+        problems.append(Problem(Kind.COVERED, 0, frames, False, _NEVER_RED))
     # A side view is pale, narrow and soft for one reason: it is told once.
     profile = covered_by([(max(0, a - MARGIN), b + MARGIN) for a, b in stretches(faults[0][1])], frames)
     for kind, mask, detail in faults:
         problems += _fault(kind, mask & ((kind is Kind.PROFILE) | ~profile), detail, int(there.sum()), frames)
     return problems
+
+
+def _usual_redness(red: npt.NDArray[np.floating]) -> float:
+    """How red lips are that nothing hides, from the redness in every frame; 0 where they never are."""
+    if not np.isfinite(red).any():
+        return 0.0
+    middle, reddest = np.nanpercentile(red, [50, 90])
+    if middle > LEAST_REDNESS:
+        return float(middle)
+    # Most frames show no lips: those of the others stand out.
+    return float(reddest) if reddest > 2 * LEAST_REDNESS else 0.0
 
 
 def _mouth_outside(landmarks: FloatArray, size: tuple[int, int]) -> BoolArray:

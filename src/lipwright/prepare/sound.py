@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -77,19 +78,21 @@ class Sound:
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a film has a sound track at all.
+    """Whether a film has a sound track with something in it: one that is declared and empty is none.
 
     Raises:
         MediaError: the file cannot be opened.
     """
     with open_input(path) as container:
-        return bool(container.streams.audio)
+        stream = container.streams.best("audio")
+        return stream is not None and any(packet.size for packet in islice(container.demux(stream), 1))
 
 
 def check_sound(path: Path) -> None:
-    """Raise MediaError unless ``path``, given as the sound of a film, can be opened and holds some."""
+    """Raise MediaError unless ``path``, given as the sound of a film, can be opened and holds some that is decoded."""
     if not has_sound(path):
         raise MediaError(f"{path} holds no sound: name the recording, or leave --audio away")
+    SoundReader(path).close()
 
 
 def listen(path: Path, frames: int) -> Sound:

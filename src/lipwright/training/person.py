@@ -449,6 +449,7 @@ def _figures(
         "width": plan.width,
         "base": start(pack.base, plan.width),
         "began_from": pack.base_name,
+        "film": pack.film,
         "pictures": sum(pictures_shown(phase, done[phase.name]) for phase in plan.phases),
         "training_frames": len(pack.training_frames()),
         "held_out": {
