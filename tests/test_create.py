@@ -558,6 +558,9 @@ def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.
         with pytest.raises(LongPartError):
             create(film, tmp_path / heard_before, base=base, replace=True)
         assert Avatar.open(tmp_path / heard_before).manifest.encoder == its.encoder
+    prepare(film, tmp_path / "other.avatar", replace=True)
+    with pytest.raises(AvatarError, match="hears by another audio encoder than"):
+        find_beginning(Avatar.open(tmp_path / "other.avatar"), base)
     with pytest.raises(LipwrightError, match="leave --audio-encoder or --base away"):
         create(film, tmp_path / "you.avatar", base=base, audio_encoder=encoder)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ import torch
 from lipwright.avatar import ENCODER, Avatar, builtin_avatar
 from lipwright.contract import FEATURE_DIM, ROI_SIZE, SAMPLE_RATE, FloatArray
 from lipwright.models.generator import Generator
+from lipwright.training.data import full_windows
+from lipwright.training.folded import amplify
 from lipwright.training.loop import save_weights
 from lipwright.training.pack import Pack
 from media import write_film
-from tools.presenter import build, pack
+from people import person
+from tools.presenter import build, pack, train
 
 FRAMES = 40
 WIDTH, HEIGHT = 320, 240
@@ -56,6 +61,55 @@ def test_a_film_is_packed_as_the_shipped_encoder_hears_it(
     assert packed.held_out == (FRAMES - FRAMES // 5, FRAMES)
     assert packed.mouth[:10].tolist() != packed.mouth[-10:].tolist()
     assert not np.array_equal(packed.features[0], packed.features[1])
+
+
+@pytest.fixture(scope="module")
+def calm() -> Pack:
+    """Somebody whose mouth stays as it is for the first 40 frames."""
+    whole = person()
+    mouth = whole.mouth.copy()
+    mouth[:40] = mouth[0]
+    return replace(whole, mouth=mouth)
+
+
+def test_rest_is_what_is_heard_while_the_mouth_stays_as_it_begins(calm: Pack) -> None:
+    torch.manual_seed(0)
+    generator = Generator("mobile").eval()
+    resting = np.arange(8, 40 - 7)  # a window is 8 frames of the past, the frame itself, and 7 of the future
+    with torch.inference_mode():
+        said = generator.audio_model(torch.from_numpy(full_windows(calm.features[0], resting)))
+    torch.testing.assert_close(train.what_rest_sounds_like(generator, calm), said.mean(dim=(0, 2, 3)))
+
+
+def test_a_presenter_is_trained_once_and_his_lips_move_as_far_as_was_asked(
+    calm: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm.save(tmp_path / "anna.npz")
+    count = len(calm.mouth)
+    np.savez(
+        tmp_path / "heard.npz",
+        features=calm.features,
+        mouth=calm.mouth,
+        first=np.zeros(count, int),
+        last=np.full(count, count - 1),
+    )
+    common = (tmp_path / "anna.npz", tmp_path / "heard.npz", tmp_path / "run", "--width", "mobile", "--device", "cpu")
+    moved = mock.Mock(side_effect=amplify)
+    monkeypatch.setattr(train, "amplify", moved)
+    call(monkeypatch, *common, "--gain", "1.5", "--steps", "listen=2", "speak160=1")
+    train.main()
+    weights = torch.load(tmp_path / "run" / "generator.pth", weights_only=True)
+    Generator("mobile").load_state_dict(weights)
+    record = json.loads((tmp_path / "run" / "training.json").read_text(encoding="utf-8"))
+    assert [phase["name"] for phase in record["phases"]] == ["listen", "speak160"]
+    assert (record["gain"], moved.call_args.args[2]) == (1.5, 1.5)
+    train.main()
+    again = torch.load(tmp_path / "run" / "generator.pth", weights_only=True)
+    assert all(torch.equal(weights[name], again[name]) for name in weights), "all of it was done already"
+    call(monkeypatch, *common, "--steps", "listen=3")
+    with pytest.raises(SystemExit) as left:
+        train.main()
+    assert "choose another folder" in str(left.value)
 
 
 def test_a_second_presenter_shares_the_first_ones_encoder(

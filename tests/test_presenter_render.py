@@ -516,11 +516,28 @@ def test_what_moves_right_in_space_moves_right_in_the_picture(painter: Painter, 
 
 def test_an_open_mouth_is_dark_and_lids_cover_the_eyes(painter: Painter, script: Script) -> None:
     figure = painter.scene.figure
-    rest, blink = (painter.paint(pose_of(figure, **w)) for w in ({}, {"eyeBlink_L": 1.6, "eyeBlink_R": 1.6}))
-    assert rest.shape == (90, 160, 4) and np.isfinite(rest).all()
-    assert np.abs(rest - blink)[..., :3].max() > 0.02
-    skin_colour = rest[60, 80, :3]
+    closed, wide = {"eyeBlink_L": 1.6, "eyeBlink_R": 1.6}, {"jawOpen": 1.0}
+    rest, blink, speaks = (painter.paint(pose_of(figure, **weights))[..., :3] for weights in ({}, closed, wide))
+    assert rest.shape == (90, 160, 3) and np.isfinite(rest).all()
+    assert np.abs(rest - blink).max() > 0.02
+    skin_colour = rest[60, 80]
     assert skin_colour[0] > skin_colour[2] > 0.01
+    inside = figure.landmarks(pose_of(figure, **wide))[60:68]
+    column, row = np.rint(script.camera.project(inside).mean(axis=0)).astype(int)
+    forehead = tuple(np.rint(script.camera.project(figure.landmarks(pose_of(figure))[27:28])[0]).astype(int))[::-1]
+    assert speaks[row, column].mean() < 0.8 * rest[row, column].mean()
+    assert speaks[forehead].mean() == pytest.approx(rest[forehead].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("expression", ["mouthSmile", "browInnerUp"])
+def test_the_skin_folds_with_the_expression(painter: Painter, expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = painter.scene.figure
+    moved = {c: 1.0 for c in figure.channels if c.startswith(expression)}
+    assert moved and painter._folds(pose_of(figure)).max() == 0 < painter._folds(pose_of(figure, **moved)).max()
+    folded = painter.paint(pose_of(figure, **moved))
+    monkeypatch.setattr(Painter, "_folds", lambda *_: np.zeros(4, np.float32))
+    smooth = painter.paint(pose_of(figure, **moved))
+    assert np.abs(folded - smooth)[..., :3].max() > 0.005
 
 
 def test_shadow_falls_on_what_lies_behind(painter: Painter) -> None:

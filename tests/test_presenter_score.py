@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from lipwright.avatar import builtin_avatar
 from lipwright.contract import FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.face import meshes
 from lipwright.quality import closed_lips, psnr
@@ -147,3 +150,22 @@ def test_what_is_dubbed_anew_is_drawn_onto_the_template(film: Film, pack: Pack) 
     np.testing.assert_array_equal(question.baselines[0].rois, pack.rois)
     short = paired(pack, film, other, 5)
     assert len(short.references) == len(short.task.rois) == len(short.task.frames) == 5
+
+
+def test_the_command_measures_both_tasks_beside_their_baselines(
+    film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [str(builtin_avatar()), str(film.path), str(film.path), "--quality", "fast", "--frames", "3"]
+    told = ["--json", str(tmp_path / "figures.json"), "--sheets", str(tmp_path / "sheets")]
+    monkeypatch.setattr(sys, "argv", ["measure", *asked, *told])
+    measure.main()
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert list(figures["held-back"]) == ["lipwright", "nearest pose", "mean picture", "truth"]
+    assert list(figures["paired"]) == ["lipwright", "template itself", "nearest pose", "mean picture", "truth"]
+    assert figures["paired"]["template itself"]["psnr_db"] > 60 > figures["paired"]["lipwright"]["psnr_db"] > 5
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"held-back.png", "paired.png"}
+    monkeypatch.setattr(sys, "argv", ["measure", *asked, "--lookahead", "0"])
+    measure.main()
+    table = capsys.readouterr().out
+    assert table.count("| held-back |") == table.count("| paired |") == 2
+    assert "lowest look-ahead that keeps" in table

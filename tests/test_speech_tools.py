@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from pathlib import Path
 from unittest import mock
 
@@ -24,9 +24,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from lipwright.audio.decode import hear
+from lipwright.avatar import builtin_sound
 from lipwright.errors import LipwrightError
 from lipwright.training import disguise
 from lipwright.training.sounds import coloured_noise
+from tools import make_demo_sound
 from tools.speech import articulation, festival, pack_speech, people, phones, sounds, voices
 from tools.speech import make_corpus as make_corpus_module
 from tools.speech import texts as speech_texts
@@ -343,6 +346,22 @@ def test_festival(name: str) -> None:
         return
     assert_whole(spoken)
     assert {"p", "m"} <= {p.symbol for p in spoken.phones}
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="apt install flite")
+@pytest.mark.parametrize("voice", ["rms", "slt"])
+def test_the_sentences_of_the_demo_are_read_aloud_again(
+    voice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = builtin_sound().with_name(make_demo_sound.PLACES[voice])
+    monkeypatch.setattr(sys, "argv", ["make_demo_sound", str(tmp_path / "demo.flac"), "--voice", voice])
+    make_demo_sound.main()
+    np.testing.assert_array_equal(hear(tmp_path / "demo.flac"), hear(kept))
+    assert (tmp_path / "demo.json").read_text() == kept.with_suffix(".json").read_text()
+    said = json.loads(kept.with_suffix(".json").read_text())
+    assert all(before[2] == after[1] for before, after in pairwise(said)) and said[0][1] == 0
+    assert said[-1][2] == pytest.approx(len(hear(kept)) / RATE, abs=1e-3)
+    assert sum(name in ("p", "b", "m") for name, _, _ in said) >= 8
 
 
 # --- corpus -----------------------------------------------------------------------------------------------------------
