@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import wave
 from contextlib import nullcontext
 from pathlib import Path
@@ -258,6 +259,42 @@ def test_the_shipped_encoder_hears_through_a_disguise_within_the_stated_toleranc
     [changed] = measure.disturbed(shipped, {"demo": demo}, condition, {})
     change = measure.relative_change([clean], [changed])
     assert 0.02 < change <= measure.TOLERANCES[condition]
+
+
+@pytest.mark.slow
+def test_of_real_people_too_the_shipped_encoder_hears_within_the_stated_tolerances(dev_data: Path) -> None:
+    sounds = {r.name: r.samples for r in measure.recordings(dev_data / "speech", None)}
+    shipped = measure.load_ear(SHIPPED, None)
+    clean = [measure.features(shipped, mel_slices(sound)) for sound in sounds.values()]
+    for condition, most in measure.TOLERANCES.items():
+        change = measure.relative_change(clean, measure.disturbed(shipped, sounds, condition, {}))
+        assert 0.1 < change <= most, condition
+
+
+def test_the_command_measures_a_shipped_encoder_on_aligned_recordings(
+    dev_data: Path, ear: Ear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "vctk_p234_001.wav"
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / name).symlink_to(dev_data / "speech" / name)
+    (tmp_path / "speech" / "another.wav").symlink_to(dev_data / "speech" / "vctk_p234_005.wav")
+    told = (dev_data / "speech" / "transcripts.tsv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "speech" / "transcripts.tsv").write_text(next(line for line in told if line.startswith(name)) + "\n")
+    torch.save(ear.heads.state_dict(), tmp_path / "h.pth")
+    monkeypatch.setattr(measure, "FILMS", ("film.wav",))
+    monkeypatch.setattr(measure, "VideoReader", nullcontext)  # the film is a sound alone
+    monkeypatch.setattr(lip_gap, "watched", lambda film: lip_gap.Lips(np.random.default_rng(0).random(130), (60,)))
+    (tmp_path / "video").mkdir()
+    write_wav(tmp_path / "video" / "film.wav", babbling(5))
+    asked = [str(SHIPPED), str(tmp_path / "h.pth"), "--data", str(tmp_path), "--json", str(tmp_path / "told.json")]
+    monkeypatch.setattr(sys, "argv", ["measure", *asked])
+    measure.main()
+    table, figures = capsys.readouterr().out, json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    rows = [score["name"] for score in figures["frames"]]
+    assert rows[:2] == [name, "real recordings, all"] and rows[2].startswith("the same, were the answer always")
+    assert rows[3] == "the aligner's model, not told the words"
+    assert all(f"| {row} |" in table for row in rows) and figures["streaming"]["mel_identical"]
+    assert [bad["name"] for bad in figures["robustness"]] == list(measure.CONDITIONS)
 
 
 def test_the_page_states_the_tolerances_of_the_code() -> None:

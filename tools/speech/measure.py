@@ -600,8 +600,14 @@ class Report:
 def people_measures(
     ear: AnyEar, speech: Path, people: Sequence[Recording]
 ) -> tuple[list[Score], list[Robustness], Streaming]:
-    """Real recordings: one by one, all together, under bad conditions, and streamed."""
+    """Real recordings: one by one, all together, under bad conditions, and streamed.
+
+    Raises:
+        LipwrightError: there is one recording only.
+    """
     voices = {path.name: hear(path) for path in sorted(speech.iterdir()) if path.suffix in (".wav", ".flac")}
+    if len(voices) < 2:
+        raise LipwrightError(f"{speech} holds one recording: put another beside it, for somebody must babble")
     sounds = {person.name: person.samples for person in people}
     clean = [features(ear, mel_slices(sound)) for sound in sounds.values()]
     truths = [person.truth for person in people if person.truth is not None]
