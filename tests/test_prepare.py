@@ -320,6 +320,12 @@ def test_too_few_frames_give_no_estimate(couple: tuple[Seen, FloatArray]) -> Non
     assert np.isnan(offset.frames) and not offset.sure
 
 
+def test_shares_of_shifts_tell_real_people_from_the_presenter() -> None:
+    errors = np.zeros((10, 4))
+    errors[1, 3], errors[5] = 7.1, 1.01  # one shift of a real person, all four of a stretch of the presenter
+    assert [line.split(": ")[1] for line in film_score.shares(errors)] == ["35 of 40", "11 of 12", "24 of 28"]
+
+
 def test_the_score_has_a_row_for_each_stretch(couple: tuple[Seen, FloatArray]) -> None:
     seen, samples = couple
     film = Film(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), heard(samples))

@@ -97,6 +97,14 @@ def stretch_row(name: str, film: Film, first: int, errors: DoubleArray) -> str:
     return f"| {name} | {kind} | {first / FPS:.0f} | {' | '.join(figures)} |"
 
 
+def shares(errors: DoubleArray) -> list[str]:
+    """How many shifts [len(STRETCHES), len(SHIFTS)] are measured within a frame: of all, of real people, of the rest."""
+    real = np.array([name in REAL for name, _ in STRETCHES])
+    parts = {"all": errors, "real people": errors[real], "the presenter": errors[~real]}
+    told = {name: f"{int((np.abs(part) <= 1).sum())} of {part.size}" for name, part in parts.items()}
+    return [f"known shifts measured within a frame, {name}: {share}" for name, share in told.items()]
+
+
 def strangers(name: str, films: Mapping[str, Film]) -> list[float]:
     """Confidences of a film's lips with sounds that are not theirs: of every other film, and their own ``TURNED``."""
     marks = films[name].judged.landmarks
@@ -160,7 +168,8 @@ def score(folder: Path, work: Path) -> None:
     print(STRETCH_HEAD)
     for (name, first), wrong in zip(STRETCHES, errors, strict=True):
         print(stretch_row(name, films[name], first, wrong))
-    print(f"known shifts measured within a frame: {int((np.abs(errors) <= 1).sum())} of {errors.size}")
+    for line in shares(errors):
+        print(line)
     good = int((np.abs(errors) <= 1).all(axis=1).sum())
     _told("stretches of ten on which all of them are", good, LEAST_STRETCHES, most=False)
     print(f"lips and sound do not match: confidence below {UNRELATED}\n{STRANGERS_HEAD}")
