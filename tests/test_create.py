@@ -880,7 +880,7 @@ def test_an_expert_that_was_not_used_is_told(sheet: Path) -> None:
     told = training(expert={"used": False, "accuracy": 0.6, "needed": 0.75, "steps": 500})
     assert "none watched" in training_verdict(GOOD, told)
     page = with_training(None, "me", GOOD, told, sheet)
-    assert "right in 60% of held-out comparisons: below 75% it is not used" in page
+    assert "right in 60% of the comparisons in the 24.0 seconds put aside: below 75% it is not used" in page
 
 
 def test_plain_training_stands_beside_when_it_was_made(sheet: Path) -> None:

@@ -98,7 +98,7 @@ def stretch_row(name: str, film: Film, first: int, errors: DoubleArray) -> str:
 
 
 def shares(errors: DoubleArray) -> list[str]:
-    """How many shifts [len(STRETCHES), len(SHIFTS)] are measured within a frame: of all, of real people, of the rest."""
+    """How many shifts [len(STRETCHES), len(SHIFTS)] are measured within a frame: all, real people's, the others."""
     real = np.array([name in REAL for name, _ in STRETCHES])
     parts = {"all": errors, "real people": errors[real], "the presenter": errors[~real]}
     told = {name: f"{int((np.abs(part) <= 1).sum())} of {part.size}" for name, part in parts.items()}

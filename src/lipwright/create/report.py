@@ -261,7 +261,10 @@ def _others(figures: dict[str, Figures], training: dict[str, Any]) -> str:
         sentences.append("A judge of lip sync could not be taught: there was too little to compare.")
     else:
         used = "it was used" if expert["used"] else f"below {expert['needed']:.0%} it is not used"
-        sentences.append(f"The judge of lip sync is right in {expert['accuracy']:.0%} of held-out comparisons: {used}.")
+        sentences.append(
+            f"The judge of lip sync is right in {expert['accuracy']:.0%} of the comparisons in the "
+            f"{training['held_out']['frames'] / FPS:.1f} seconds put aside: {used}."
+        )
     return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
