@@ -29,7 +29,7 @@ from lipwright.audio.decode import SoundReader
 from lipwright.audio.mel import mel_slices
 from lipwright.avatar import Avatar, Consent, ModelRecord, consent_standing
 from lipwright.avatar.manifest import Segment
-from lipwright.cli.make import _Lines
+from lipwright.cli.make import _Lines, _tell_film
 from lipwright.contract import AVE, CENTRED, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.create import (
     Agreed,
@@ -43,7 +43,7 @@ from lipwright.create import (
     walk,
 )
 from lipwright.create import measure as measures
-from lipwright.create.fit import _exported, open_pack, usable_device
+from lipwright.create.fit import _exported, open_pack, planned_minutes, usable_device
 from lipwright.create.report import _ROWS, Figures, advice, training_verdict, with_training
 from lipwright.errors import AvatarError, LipwrightError
 from lipwright.models.audio_encoder import AudioEncoder
@@ -224,7 +224,7 @@ def test_a_film_that_begins_between_two_cuts_can_be_measured(made: Made, monkeyp
     later = replace(avatar, manifest=avatar.manifest.changed(segments=[Segment(start=8, stop=avatar.frame_count)]))
     assert later.rect(0).usable
     found = foreign(later, monkeypatch, lambda rois, _: rois)
-    assert set(found) == {"same_lips_r", "template_lips_r"}
+    assert set(found) == {"same_lips_r", "template_lips_r", "closed_recall", "closed_precision"}
 
 
 def test_lips_that_copy_the_film_are_found_out(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,12 +474,16 @@ def test_a_training_of_another_film_is_not_put_into_an_avatar(made: Made, tmp_pa
     done = dict(made.created.trained.training)
     before = {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()}
     whose = dict(done["held_out"])
-    for other in ({"film": "another"}, {"film": "", "held_out": whose | {"stop": whose["stop"] + 1000}}):
+    shutil.rmtree(training_folder(made.out))
+    for other in ({"film": "another"}, {"film": "", "held_out": whose | {"stop": whose["stop"] - 1}}):
         (run / "training.json").write_text(json.dumps(done | other), encoding="utf-8")
         with pytest.raises(LipwrightError, match="was trained on another film than that of"):
             train_avatar(avatar, trained=run)
     assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+    assert not training_folder(made.out).exists(), "nothing that a later call would go on with"
+    training_folder(made.out).mkdir()
     (training_folder(made.out) / "pack.npz").write_bytes(b"half a pack")
+    (run / "training.json").write_text(json.dumps(done), encoding="utf-8")
     with pytest.raises(LipwrightError, match="lies beside its avatar: remove it, and call again"):
         train_avatar(avatar, trained=run)
     shutil.rmtree(training_folder(made.out))
@@ -553,11 +557,20 @@ def test_a_base_lends_its_encoder_and_how_it_hears(tmp_path: Path, looked: mock.
         create(film, tmp_path / "me.avatar", base=base)
     mine, its = Avatar.open(tmp_path / "me.avatar").manifest, base.manifest
     assert mine.encoder == its.encoder and mine.models.audio_encoder == its.models.audio_encoder
-    prepare(film, tmp_path / "heard.avatar")
-    for heard_before in ("heard.avatar", "me.avatar"):  # by the presenter's ear, and by this base's
+    looks = looked.call_count
+    for again in (base, None):  # the same walk, also where the base is not named again
         with pytest.raises(LongPartError):
-            create(film, tmp_path / heard_before, base=base, replace=True)
-        assert Avatar.open(tmp_path / heard_before).manifest.encoder == its.encoder
+            create(film, tmp_path / "me.avatar", base=again)
+    prepare(film, tmp_path / "heard.avatar", audio_encoder=encoder, alignment=AVE)
+    with pytest.raises(LongPartError):
+        create(film, tmp_path / "heard.avatar", base=base)
+    assert looked.call_count == looks, "nothing is looked at again that was heard by this ear"
+    prepare(film, tmp_path / "mine.avatar")
+    with pytest.raises(AvatarError, match="exists already"):
+        create(film, tmp_path / "mine.avatar", base=base)
+    with pytest.raises(LongPartError):
+        create(film, tmp_path / "mine.avatar", base=base, replace=True)
+    assert Avatar.open(tmp_path / "mine.avatar").manifest.encoder == its.encoder
     prepare(film, tmp_path / "other.avatar", replace=True)
     with pytest.raises(AvatarError, match="hears by another audio encoder than"):
         find_beginning(Avatar.open(tmp_path / "other.avatar"), base)
@@ -602,6 +615,13 @@ def test_the_command_tells_of_the_film_before_it_learns(
     assert told.index("looking at every picture") < told.index("too short")
 
 
+def test_a_walk_that_goes_on_tells_what_it_was_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = FilmFindings("All of it can be used.", (), Path("report.html"))
+    for planned, told in ((None, "it learns now for about 120 minutes;"), (30.0, "planned for about 30 minutes;")):
+        _tell_film(replace(found, planned=planned), 120, baselines=False)
+        assert told in capsys.readouterr().err
+
+
 def test_a_log_gets_a_line_for_each_step_and_minute(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = iter([0, 10, 20, 69, 71, 100, 130, 300])
     lines = _Lines(lambda: float(next(seconds)))
@@ -636,7 +656,9 @@ def test_a_training_that_was_begun_keeps_its_base_whatever_is_said_later(
     avatar = Avatar.open(made.out)
     pack_avatar(avatar, tmp_path / "pack.npz", avatar, "mobile")
     (training_folder(made.out) / "run").mkdir()
+    assert planned_minutes(made.out) is None
     TINY.save(training_folder(made.out) / "run" / "plan.json")
+    assert planned_minutes(made.out) == TINY.minutes
     pack_avatar(avatar, tmp_path / "again.npz", avatar, "mobile")
     assert "going on" not in caplog.text
     pack_avatar(avatar, tmp_path / "other.npz", None, "mobile")
@@ -832,6 +854,7 @@ def test_too_little_held_back_to_tell_is_told() -> None:
     unclear = verdict(0.05, -0.4, 0.5)
     assert "Too little was kept back to tell" in unclear and "no better" not in unclear
     assert "follow the sound well (r 0.80, between 0.55 and 0.92)" in verdict(0.8, 0.55, 0.92)
+    assert "not ready" not in unclear and "not ready to be shown" in verdict(0.2, 0.05, 0.34)
     better = verdict(0.8, 0.05, 0.92)  # what costs nothing has 0.1
     assert "Too little was kept back to tell" in better and "follow the sound well" not in better
 
@@ -857,6 +880,16 @@ def test_a_phase_that_the_clock_ended_is_named(sheet: Path) -> None:
     phases = [training()["phases"][0] | {"ended": ended} for ended in ("steps", "time")]
     named, quiet = (with_training(None, "me", GOOD, training(phases=[phase]), sheet) for phase in reversed(phases))
     assert "Ended by the clock before all steps were done: draw." in named and "by the clock" not in quiet
+
+
+def test_closures_on_anothers_words_are_told_as_far_as_they_are_known(sheet: Path) -> None:
+    def page(**known: float | None) -> str:
+        return with_training(None, "me", GOOD | {"other sound": GOOD["other sound"] | known}, training(), sheet)
+
+    both = "the lips closed on 75% (best 100%); of the moments at which they closed while something was said 50% were"
+    assert both in page(closed_recall=0.75, closed_precision=0.5)
+    assert "the lips closed on 0% (best 100%).</p>" in page(closed_recall=0.0, closed_precision=None)
+    assert "the lips closed on" not in page()
 
 
 def test_an_ear_that_learnt_nothing_is_told(sheet: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from lipwright.audio.decode import SoundReader
 from lipwright.avatar import Avatar, builtin_avatar, builtin_sound
 from lipwright.contract import BuiltIn
+from lipwright.create.measure import said_in
 from lipwright.render import Networks
 from tools.presenter import lips
 
@@ -78,9 +79,10 @@ def test_one_sound_gives_the_same_lips_over_any_stretch(twin: Avatar, networks: 
     with SoundReader(builtin_sound()) as reader:
         assert reader.rate == 16_000
         samples = np.concatenate(list(reader))[: 5 * 16_000]
-    figures = lips.stretches(twin, networks, samples, own)
+    figures = lips.stretches(twin, networks, samples, own, said_in(builtin_sound()))
     assert figures["between"] >= 0.9
     assert figures["with_template"] <= 0.2
+    assert figures["closed_recall"] >= 0.8 and figures["closed_precision"] >= 0.8
 
 
 @pytest.mark.slow

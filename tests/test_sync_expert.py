@@ -32,7 +32,7 @@ def pack() -> Pack:
     return person()
 
 
-def taught(pack: Pack, folder: Path, steps: int = 60) -> SyncExpert:
+def taught(pack: Pack, folder: Path, steps: int = 90) -> SyncExpert:
     torch.manual_seed(0)
     trainer = Trainer(SyncExpert(), folder)
     phase = Phase("expert", 0, 32, steps, 2e-3)
@@ -40,8 +40,13 @@ def taught(pack: Pack, folder: Path, steps: int = 60) -> SyncExpert:
     return trainer.average
 
 
-def test_it_finds_the_sound_that_belongs_to_the_lips(pack: Pack, tmp_path: Path) -> None:
-    assert held_accuracy(taught(pack, tmp_path), pack, CPU) > TRUSTED
+@pytest.fixture(scope="module")
+def expert(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> SyncExpert:
+    return taught(pack, tmp_path_factory.mktemp("taught"))
+
+
+def test_it_finds_the_sound_that_belongs_to_the_lips(pack: Pack, expert: SyncExpert) -> None:
+    assert held_accuracy(expert, pack, CPU) > TRUSTED
 
 
 def test_it_cannot_be_trusted_where_sound_and_lips_have_nothing_in_common(tmp_path: Path) -> None:
@@ -62,12 +67,12 @@ def test_nothing_to_compare_is_nan(pack: Pack) -> None:
     assert np.isnan(accuracy(SyncExpert().eval(), shown, pack.features[0, :EXPERT_FRAMES], np.array([0]), CPU))
 
 
-def test_it_teaches_pictures_to_fit_their_sound(pack: Pack, tmp_path: Path) -> None:
+def test_it_teaches_pictures_to_fit_their_sound(pack: Pack, expert: SyncExpert) -> None:
     """The true pictures with their own sound and with the other one; no loss but the expert's tells the two apart."""
     phase = Phase("speak160", 160, 40, 100, 1e-3)
     batch = spoken(Sampler(pack, pack.training_frames(), 0), phase, 3)
     assert batch.heard is not None and batch.in_clips == 20
-    teachers = Teachers(taught(pack, tmp_path))
+    teachers = Teachers(expert)
     picture = batch.y.clone().requires_grad_()
     error, alone = (_picture_error(picture, batch, each) for each in (teachers, NOBODY))
     swapped = replace(batch, heard=batch.heard.flip(1))

@@ -6,7 +6,8 @@
   sounds do that are not speech either (noise, breath, hum, clicks, music, drawn anew) is told;
 * stretches: one sound over two different stretches of the template must give the same lips, and not the template's own.
 
-With SOUND files (human voices) the second is done for each of them. Default avatar: the built-in presenter. His
+With SOUND files (human voices) the second is done for each of them; where what is said when lies beside one, as beside
+the demo's, its p, b and m are looked for as well. Default avatar: the built-in presenter. His
 template listens calmly, which would make all of this easy: what is measured is a twin whose template says the demo,
 the second half first, so that the demo itself can be one of the sounds.
 """
@@ -17,6 +18,7 @@ import argparse
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -29,8 +31,9 @@ from lipwright.avatar import TEMPLATE, Avatar, builtin_avatar, builtin_sound
 from lipwright.avatar.films import encode
 from lipwright.check.lips import lip_gaps
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality
+from lipwright.create.measure import said_in
 from lipwright.errors import LipwrightError
-from lipwright.quality import Rest, lip_gap_correlation, rest
+from lipwright.quality import Phone, Rest, closed_lips, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
 from tools.speech.sounds import REST_SOUNDS
 
@@ -100,8 +103,12 @@ def at_rest(avatar: Avatar, networks: Networks, samples: FloatArray, start: int)
     return rest(found, np.ones(len(found), bool))
 
 
-def stretches(avatar: Avatar, networks: Networks, samples: FloatArray, own: Gaps) -> dict[str, float]:
+def stretches(
+    avatar: Avatar, networks: Networks, samples: FloatArray, own: Gaps, said: Sequence[Phone] = ()
+) -> dict[str, float]:
     """Correlations of the lips: over two stretches, with the template's own, and what the latter is by chance.
+
+    Where it is known what is ``said``, also on how many p, b and m the lips close, and how many closures are such.
 
     Some sentences happen to move like those of the template. So the film over the other stretch, which never saw these
     lips, is compared with them too: ``by_chance`` is how alike that one is, for the same stretch as ``with_template``.
@@ -113,11 +120,16 @@ def stretches(avatar: Avatar, networks: Networks, samples: FloatArray, own: Gaps
     seen = [lip_gap_correlation(film, walk).r for film, walk in zip(films, walks, strict=True)]
     unseen = [lip_gap_correlation(film, walk).r for film, walk in zip(reversed(films), walks, strict=True)]
     most = int(np.argmax(seen))
-    return {
+    found = {
         "between": lip_gap_correlation(films[0], films[1]).r,
         "with_template": seen[most],
         "by_chance": unseen[most],
     }
+    if said:
+        closed = [closed_lips(film, said) for film in films]
+        found |= {"closed_recall": float(np.mean([lips.recall for lips in closed]))}
+        found |= {"closed_precision": float(np.mean([lips.precision for lips in closed]))}
+    return found
 
 
 def walked(own: Gaps, start: int, frames: int) -> Gaps:
@@ -142,7 +154,8 @@ def measure(avatar: Avatar, networks: Networks, sounds: list[Path], seconds: flo
         found[name] = {"gap_99": quiet.gap_99, "step_99": quiet.step_99, "quiet": float(quiet.quiet)}
         log.info("%s: %s", name, found[name])
     for path in sounds:
-        found[path.name] = stretches(avatar, networks, read_mono(path, seconds), own)
+        said = said_in(path) if path.with_suffix(".json").is_file() else ()
+        found[path.name] = stretches(avatar, networks, read_mono(path, seconds), own, said)
         log.info("%s: %s", path.name, found[path.name])
     return found
 

@@ -201,9 +201,9 @@ def _tell_film(film: FilmFindings, minutes: float, baselines: bool) -> None:
 
     minutes = minutes if film.planned is None else film.planned
     minutes = math.ceil(with_plain(minutes)) if baselines else minutes
-    learns = "learns" if film.planned is None else "goes on learning, planned"
+    learns = "learns now" if film.planned is None else "goes on learning, planned"
     lines = [film.verdict, *film.problems, f"what was found, with pictures: {film.report}"]
-    lines.append(f"it {learns} for about {minutes:g} minutes now; packing, exporting and measuring come on top")
+    lines.append(f"it {learns} for about {minutes:g} minutes; packing, exporting and measuring come on top")
     typer.echo("\n".join(line for line in lines if line), err=True)
 
 

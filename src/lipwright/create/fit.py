@@ -106,6 +106,8 @@ def train_avatar(
     from lipwright.training.person import FIGURES, PLAIN, SHEET, joined, train_person, travelled
     from lipwright.training.person import WEIGHTS as RUN_WEIGHTS
 
+    if trained is not None:
+        _check_film(avatar, _read_figures(trained / FIGURES), trained)
     pack = (_kept_pack(avatar) if trained else None) or open_pack(avatar, base, width, progress)
     folder = trained or training_folder(avatar.path) / _RUN
     if trained is None:
@@ -120,7 +122,6 @@ def train_avatar(
         )
     weights = joined(folder / RUN_WEIGHTS)
     done = _read_figures(folder / FIGURES)
-    _check_film(avatar, pack, done, folder)
     speaking = _with_generator(avatar, weights, done, progress)
     plain = joined(folder / PLAIN) if travelled(folder / PLAIN) else None
     put_aside = _as_trained(pack, done)
@@ -283,9 +284,12 @@ def _read_figures(path: Path) -> dict[str, Any]:
     return figures
 
 
-def _check_film(avatar: Avatar, pack: Pack, done: dict[str, Any], folder: Path) -> None:
-    """Raise LipwrightError if a training was of another film; one of an older version tells by its frames alone."""
-    if done.get("film", "") not in ("", pack.film) or done["held_out"]["stop"] > len(pack.rois):
+def _check_film(avatar: Avatar, done: dict[str, Any], folder: Path) -> None:
+    """Raise LipwrightError if a training was of another film; one of an older version tells by its length alone."""
+    from lipwright.training.collect import film_of
+
+    # What is put aside ends with the film.
+    if done.get("film", "") not in ("", film_of(avatar)) or done["held_out"]["stop"] != avatar.frame_count:
         raise LipwrightError(
             f"{folder} was trained on another film than that of {avatar.path}: give the avatar whose pack was trained, "
             "or the folder of its training; nothing was changed"

@@ -25,7 +25,7 @@ class Job:
     face: int | None
     """As for ``prepare``."""
     encoder: str | None
-    """The same of the audio encoder used instead of the presenter's, also that of a base, and its alignment."""
+    """The same of the audio encoder used instead of the presenter's, and its alignment."""
     made: str = field(default="", compare=False)
     """What tells the prepared avatar that came of it (`training.collect.film_of`); empty until there is one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -156,7 +156,8 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     shown = _showable(avatar)
     starts = [shown[0], shown[len(shown) // 2]]
     spoken = [_spoken(avatar, networks, sound, rate, channels, start) for start in starts]
-    closed = [closed_lips(gaps, _said()) for gaps in spoken]
+    said = said_in(builtin_sound())
+    closed = [closed_lips(gaps, said) for gaps in spoken]
     films = [without_drift(gaps) for gaps in spoken]
     walks = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
     own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in walks]
@@ -164,15 +165,14 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     return {
         "same_lips_r": _number(lip_gap_correlation(films[0], films[1]).r),
         "template_lips_r": _number(max(template, key=lambda r: -1.0 if np.isnan(r) else abs(r))),
-        "closed_recall": _number(float(np.mean([lips.recall for lips in closed]))),
-        "closed_precision": _number(float(np.mean([lips.precision for lips in closed]))),
+        "closed_recall": _mean([lips.recall for lips in closed]),
+        "closed_precision": _mean([lips.precision for lips in closed]),
     }
 
 
-def _said() -> list[Phone]:
-    """The sounds of the built-in sentences, by time."""
-    told = builtin_sound().with_suffix(".json").read_text(encoding="utf-8")
-    return [Phone(*each) for each in json.loads(told)]
+def said_in(sound: Path) -> list[Phone]:
+    """What is said when in a sound beside which that is written down, as `tools.make_demo_sound` does."""
+    return [Phone(*each) for each in json.loads(sound.with_suffix(".json").read_text(encoding="utf-8"))]
 
 
 def _showable(avatar: Avatar) -> list[int]:
@@ -211,3 +211,9 @@ def _silence(avatar: Avatar, networks: Networks) -> Figures:
 def _number(value: float) -> float | None:
     """For JSON: NaN becomes None."""
     return None if not np.isfinite(value) else round(float(value), 4)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if np.isfinite(value)]
+    return _number(float(np.mean(known))) if known else None

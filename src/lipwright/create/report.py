@@ -116,9 +116,10 @@ def _lips_sentence(own: Figures, free: float | None) -> str:
         return "Whether the lips follow the sound could not be measured: no face was found in what was drawn."
     rate = f"r {_correlation(own)}"
     if _less(own.get("lip_gap_r_low"), free) and _less(free, own.get("lip_gap_r_high")):
+        at_most = ": this is not ready to be shown" if _less(own.get("lip_gap_r_high"), FOLLOWS) else ""
         return (
             f"Too little was kept back to tell whether the lips follow the sound: {rate}, and pictures that never "
-            f"heard it have r {free:.2f}."
+            f"heard it have r {free:.2f}{at_most}."
         )
     if _less(r, free):
         return f"The lips follow the sound no better ({rate}) than pictures that never heard it (r {free:.2f})."
@@ -272,10 +273,11 @@ def _closures(other: Figures) -> list[str]:
     """Whether the lips close on p, b and m; an avatar of an older version does not say."""
     if (recall := other.get("closed_recall")) is None:
         return []
-    return [
-        f"Of the sounds p, b and m in it the lips closed on {_percent(recall, 0)} (best 100%); of the moments at which "
-        f"they closed while something was said {_percent(other.get('closed_precision'), 0)} were such a sound."
-    ]
+    closed = f"Of the sounds p, b and m in it the lips closed on {_percent(recall, 0)} (best 100%)"
+    if (precision := other.get("closed_precision")) is None:
+        return [f"{closed}."]
+    told = f"of the moments at which they closed while something was said {_percent(precision, 0)} were such a sound"
+    return [f"{closed}; {told}."]
 
 
 def _facts(training: dict[str, Any]) -> str:

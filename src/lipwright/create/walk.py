@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipwright.avatar import Avatar, ModelRecord, builtin_avatar
+from lipwright.avatar import Avatar, ModelRecord
 from lipwright.avatar.storage import MANIFEST, check_target, clear_removed, named
 from lipwright.contract import CENTRED, Alignment
 from lipwright.create.agreement import Agreed, settle
@@ -127,10 +127,10 @@ def create(
     clear_removed(training_folder(out))
     if audio_encoder is not None:
         check_encoder(audio_encoder)
-    job = Job.of(video, audio, face, *_foreign_ear(audio_encoder, alignment, base))
-    begun = _goes_on(out, job)
+    job = Job.of(video, audio, face, audio_encoder, alignment)
+    begun = _goes_on(out, job, base)
     if not begun:
-        replace = _may_replace(out, job, replace)
+        replace = _may_replace(out, job, base, replace)
         check_target(out, replace=replace)
     settle(training_folder(out), video, agreed, ask)
     if not begun:
@@ -165,15 +165,6 @@ def create(
     return Created(trained, film_findings(trained.avatar))
 
 
-def _foreign_ear(given: Path | None, alignment: Alignment, base: Avatar | None) -> tuple[Path | None, Alignment]:
-    """The audio encoder that is not the presenter's, given or a base's, with its alignment; None: it is."""
-    if given is not None or base is None or base.encoder is None or not builtin_avatar().is_dir():
-        return given, alignment
-    hears = base.manifest.encoder
-    same = hears.sha256 == Avatar.open(builtin_avatar()).manifest.encoder.sha256
-    return (None, alignment) if same else (base.encoder, hears.alignment.to_contract())
-
-
 @contextmanager
 def _encoder(
     given: Path | None, alignment: Alignment, base: Avatar | None
@@ -201,9 +192,9 @@ def film_findings(avatar: Avatar) -> FilmFindings:
     )
 
 
-def _goes_on(out: Path, job: Job) -> bool:
-    """Whether ``out`` was begun from just this, and has not been trained to the end."""
-    if not _unfinished(out):
+def _goes_on(out: Path, job: Job, base: Avatar | None) -> bool:
+    """Whether ``out`` was begun from just this, by the base's ear if there is one, and not trained to the end."""
+    if not _unfinished(out) or not _hears_as(out, base):
         return False
     kept = kept_job(training_folder(out))
     if kept is not None:
@@ -213,6 +204,11 @@ def _goes_on(out: Path, job: Job) -> bool:
     return same and not (job.audio or job.face or job.encoder)
 
 
+def _hears_as(out: Path, base: Avatar | None) -> bool:
+    """Whether the avatar at ``out`` hears by the base's audio encoder; without a base it may hear by any."""
+    return base is None or Avatar.open(out).manifest.encoder.sha256 == base.manifest.encoder.sha256
+
+
 def _unfinished(out: Path) -> bool:
     """Whether an avatar is there that has not been trained to the end."""
     if not (out / MANIFEST).is_file():
@@ -220,7 +216,7 @@ def _unfinished(out: Path) -> bool:
     return Avatar.open(out).manifest.models.generator is None or training_begun(out)
 
 
-def _may_replace(out: Path, job: Job, replace: bool) -> bool:
+def _may_replace(out: Path, job: Job, base: Avatar | None, replace: bool) -> bool:
     """Whether what is at ``out`` may go: also what was begun from something else, while nothing was learnt from it.
 
     That is how somebody comes back who was told to film longer, or to give the sound.
@@ -232,8 +228,9 @@ def _may_replace(out: Path, job: Job, replace: bool) -> bool:
     if kept is None or replace:
         return replace
     if has_learnt(out):
+        other = job.other_than(kept) if _hears_as(out, base) else ["the base's audio encoder"]
         raise AvatarError(
-            f"{out} has begun to learn from something else (other: {', '.join(job.other_than(kept))}): --force begins "
+            f"{out} has begun to learn from something else (other: {', '.join(other)}): --force begins "
             "anew and loses that, or give the avatar another name"
         )
     return True

@@ -38,7 +38,9 @@ DARKEST = 40.0
 #: that tells anything.
 PALE_LIPS = 0.4
 LEAST_REDNESS = 3.0
-_NEVER_RED = "maybe: the lips are nowhere redder than the skin around them, so nobody can tell; it is used all the same"
+#: As red as this is what lies before a mouth, on average.
+NO_LIPS = 1.0
+_NEVER_RED = "maybe: the lips are hardly redder than the skin around them, so nobody can tell; it is used all the same"
 #: A second face smaller than this share of the chosen one does not matter.
 OTHER_FACE = 0.4
 #: Heads whose shapes differ by less than this, in shares of their size, can be one person's: halves of a film by 0.002
@@ -335,8 +337,10 @@ def _usual_redness(red: npt.NDArray[np.floating]) -> float:
     middle, reddest = np.nanpercentile(red, [50, 90])
     if middle > LEAST_REDNESS:
         return float(middle)
-    # Most frames show no lips: those of the others stand out.
-    return float(reddest) if reddest > 2 * LEAST_REDNESS else 0.0
+    # Do most frames show no lips at all, and others do? Lips that are pale now and then lie in between.
+    hidden = red[red < PALE_LIPS * reddest]
+    apart = reddest > 2 * LEAST_REDNESS and len(hidden) > 0 and np.median(hidden) < NO_LIPS
+    return float(reddest) if apart else 0.0
 
 
 def _mouth_outside(landmarks: FloatArray, size: tuple[int, int]) -> BoolArray:

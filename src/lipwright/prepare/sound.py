@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import av
@@ -85,7 +84,7 @@ def has_sound(path: Path) -> bool:
     """
     with open_input(path) as container:
         stream = container.streams.best("audio")
-        return stream is not None and any(packet.size for packet in islice(container.demux(stream), 1))
+        return stream is not None and any(packet.size for packet in container.demux(stream))
 
 
 def check_sound(path: Path) -> None:
