@@ -57,6 +57,8 @@ _ROWS = {
     "seam_soft": ("Border of the new region", "step in colour that was added, of 255; above 2 can be seen", "0"),
     "seam_exact": ("The same, pasted without blending", "for comparison (--border exact)", "0"),
 }
+#: Whole frames, and a share of which a hundredth is good.
+_DECIMALS = {"lip_gap_lag": 0, "lmd": 3}
 _COLOURS = ("#1f6fb4", "#3ca05a", "#c8641e", "#7a4fa3", "#808080")
 
 _KINDER = ", so all of this is the kinder side of honest"
@@ -217,7 +219,10 @@ def _row(key: str, columns: Sequence[Figures]) -> str:
 
 
 def _cell(key: str, column: Figures) -> str:
-    return _correlation(column) if key == "lip_gap_r" else _written(column.get(key))
+    value = column.get(key)
+    if key in _DECIMALS and value is not None:
+        return f"{value:.{_DECIMALS[key]}f}"
+    return _correlation(column) if key == "lip_gap_r" else _written(value)
 
 
 def _written(value: float | None) -> str:
