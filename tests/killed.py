@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
+from lipwright.training import person as training
 from lipwright.training.pack import Pack
 from lipwright.training.person import Progress, train_person
-from people import person
+from people import SCORED, person
 
 #: What `Progress` says in the five phases.
 PHASES = (
@@ -83,6 +84,7 @@ def kill_in(phase: str, pack: Pack, run: Path, rng: random.Random) -> None:
 def main() -> None:
     """Kill in every phase, then let it come to its end."""
     torch.set_num_threads(1)
+    training._SCORED = SCORED
     pack, run, rng = person(), Path(sys.argv[1]), random.Random(0)
     for phase in PHASES:
         kill_in(phase, pack, run, rng)
