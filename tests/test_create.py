@@ -231,6 +231,7 @@ def test_lips_that_copy_the_film_are_found_out(made: Made, monkeypatch: pytest.M
     found = foreign(Avatar.open(made.out), monkeypatch, lambda rois, _: rois)
     assert found["template_lips_r"] is not None and found["template_lips_r"] > 0.9, found
     assert found["same_lips_r"] is not None and found["same_lips_r"] < 0.6, found
+    assert found["closed_recall"] is not None, "an m is said in these two seconds"
 
 
 def test_lips_that_follow_the_sound_alone_are_alike_over_all_of_the_film(
