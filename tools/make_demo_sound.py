@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lipwright.contract import SAMPLE_RATE
 from tools.speech.phones import Phone
-from tools.speech.voices import FliteVoice, Spoken, pause, speak_flite
+from tools.speech.voices import FliteVoice, Spoken, Tape, speak_flite
 
 #: Where what each voice says lies in the package: the presenter's rms, mira's slt.
 PLACES = {"rms": "demo.flac", "slt": "demo_mira.flac"}
@@ -40,27 +40,16 @@ def sentences() -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def silence(seconds: float) -> Spoken:
-    """Digital silence."""
-    count = round(seconds * SAMPLE_RATE)
-    return Spoken(np.zeros(count, np.int16), (pause(0.0, count / SAMPLE_RATE),))
-
-
 def compose(voice: str) -> Spoken:
     """All sentences with their rests, scaled to the peak level."""
-    parts = [silence(LEAD)]
-    for sentence in sentences():
-        parts += [speak_flite(sentence, FliteVoice(voice, STRETCH)), silence(GAP)]
-    parts[-1] = silence(TAIL)
-    starts = np.cumsum([0] + [len(part.samples) for part in parts]) / SAMPLE_RATE
-    phones = [
-        replace(phone, start=at + phone.start, end=at + phone.end)
-        for part, at in zip(parts, starts.tolist(), strict=False)
-        for phone in part.phones
-    ]
-    samples = np.concatenate([part.samples for part in parts])
-    loudest = int(np.abs(samples.astype(np.int32)).max())
-    return Spoken(np.rint(samples * (PEAK * 32767 / loudest)).astype(np.int16), tuple(phones))
+    tape, said = Tape(), sentences()
+    for rest, sentence in zip([LEAD, *[GAP] * (len(said) - 1)], said, strict=True):
+        tape.rest(rest)
+        tape.say(speak_flite(sentence, FliteVoice(voice, STRETCH)))
+    tape.rest(TAIL)
+    whole = tape.whole()
+    loudest = int(np.abs(whole.samples.astype(np.int32)).max())
+    return replace(whole, samples=np.rint(whole.samples * (PEAK * 32767 / loudest)).astype(np.int16))
 
 
 def write_phones(path: Path, phones: Sequence[Phone]) -> None:

@@ -20,6 +20,8 @@ from lipwright.errors import ContractError
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+#: What costs nothing, by name: pictures that every figure of a network stands beside.
+FREE = ("nearest pose", "mean picture")
 #: What the mouth box adds on each side, as a share of the lips' width and height.
 MOUTH_MARGIN = 0.2
 #: Fewest frames that a correlation is worth.
@@ -399,6 +401,22 @@ def closed_lips(gaps: npt.NDArray[np.floating], phones: Sequence[Phone], closed:
         precision=_mean(allowed[spoken].astype(np.float64)),
         phones=len(wanted),
         closed_frames=int(spoken.sum()),
+    )
+
+
+def closed_in_all(films: Sequence[npt.NDArray[np.floating]], phones: Sequence[Phone]) -> ClosedLips:
+    """`closed_lips` of several films of the same words: means of what each is known for.
+
+    Args:
+        films: [N] lip gaps over face height of each.
+        phones: All sounds of the words, pauses included, by time.
+    """
+    each = [closed_lips(gaps, phones) for gaps in films]
+    return ClosedLips(
+        recall=_mean(np.array([lips.recall for lips in each])),
+        precision=_mean(np.array([lips.precision for lips in each])),
+        phones=sum(lips.phones for lips in each),
+        closed_frames=sum(lips.closed_frames for lips in each),
     )
 
 

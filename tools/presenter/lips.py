@@ -33,7 +33,7 @@ from lipwright.check.lips import lip_gaps
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME, FloatArray, Quality
 from lipwright.create.measure import said_in
 from lipwright.errors import LipwrightError
-from lipwright.quality import Phone, Rest, closed_lips, lip_gap_correlation, rest
+from lipwright.quality import Phone, Rest, closed_in_all, lip_gap_correlation, rest
 from lipwright.render import Networks, Renderer, Template
 from tools.speech.sounds import REST_SOUNDS
 
@@ -126,9 +126,8 @@ def stretches(
         "by_chance": unseen[most],
     }
     if said:
-        closed = [closed_lips(film, said) for film in films]
-        found |= {"closed_recall": float(np.mean([lips.recall for lips in closed]))}
-        found |= {"closed_precision": float(np.mean([lips.precision for lips in closed]))}
+        closed = closed_in_all(films, said)
+        found |= {"closed_recall": closed.recall, "closed_precision": closed.precision}
     return found
 
 

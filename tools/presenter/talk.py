@@ -11,14 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.signal import resample_poly
 
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from lipwright.errors import LipwrightError
 from tools.speech.phones import Phone
 from tools.speech.texts import held_out, normalised, texts
-from tools.speech.voices import FliteVoice, Int16Array, Spoken, cover, pause, speak_flite
+from tools.speech.voices import FliteVoice, Int16Array, Spoken, Tape, cover, speak_flite
 
 _DEMO = Path(__file__).parents[1] / "demo_sentences.txt"
 #: Seconds between sentences; one in five is a longer one, in which one would breathe.
@@ -100,33 +99,6 @@ def unheard(seed: int) -> list[str]:
     return [held[k] for k in np.random.default_rng((seed, 3)).permutation(len(held))]
 
 
-class _Tape:
-    """Sound and phones, one piece after the other."""
-
-    def __init__(self) -> None:
-        self.pieces: list[Int16Array] = []
-        self.phones: list[Phone] = []
-        self.length = 0
-
-    @property
-    def seconds(self) -> float:
-        return self.length / SAMPLE_RATE
-
-    def rest(self, seconds: float) -> None:
-        start, samples = self.seconds, round(seconds * SAMPLE_RATE)
-        self._add(np.zeros(samples, np.int16))
-        self.phones.append(pause(start, self.seconds))
-
-    def say(self, spoken: Spoken) -> None:
-        start = self.seconds
-        self.phones += [Phone(p.symbol, p.start + start, p.end + start, p.shapes) for p in spoken.phones]
-        self._add(spoken.samples)
-
-    def _add(self, samples: npt.NDArray[np.int16]) -> None:
-        self.pieces.append(samples)
-        self.length += len(samples)
-
-
 def talk(readers: tuple[Reader, ...], said: list[str], calm: float, seconds: float, seed: int) -> Talk:
     """``calm`` seconds of listening, then sentences until ``seconds`` are full.
 
@@ -134,7 +106,7 @@ def talk(readers: tuple[Reader, ...], said: list[str], calm: float, seconds: flo
         LipwrightError: there are not enough sentences.
         SpeechEngineError: flite is not installed.
     """
-    rng, tape, text = np.random.default_rng((seed, 2)), _Tape(), []
+    rng, tape, text = np.random.default_rng((seed, 2)), Tape(), []
     tape.rest(calm)
     for k, sentence in enumerate(said):
         if tape.seconds >= seconds - _TAIL:
@@ -145,8 +117,8 @@ def talk(readers: tuple[Reader, ...], said: list[str], calm: float, seconds: flo
     if tape.seconds < seconds - _TAIL:
         raise LipwrightError(f"{len(said)} sentences last {tape.seconds:.0f} s: ask for at most that many seconds")
     tape.rest(_TAIL + -tape.length % SAMPLES_PER_FRAME / SAMPLE_RATE)
-    sound = np.concatenate(tape.pieces)
-    sound = sound[: len(sound) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
+    whole = tape.whole()
+    sound = whole.samples[: len(whole.samples) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
     noise = rng.normal(0, _ROOM * 32767, len(sound))
     loud = np.rint(sound + noise).clip(-32768, 32767).astype(np.int16)
-    return Talk(loud, cover(tape.phones, len(loud) / SAMPLE_RATE), tuple(text))
+    return Talk(loud, cover(whole.phones, len(loud) / SAMPLE_RATE), tuple(text))

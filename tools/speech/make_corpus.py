@@ -21,10 +21,19 @@ from tools.running import claim, in_a_sentence
 
 from .corpus import Utterance, load_shard, make_utterance, save_shard
 from .festival import FESTIVAL_VOICES, speak_festival
-from .phones import Phone
 from .sounds import REST_SOUNDS
 from .texts import Text, compose, held_out, texts
-from .voices import ESPEAK_VARIANTS, EspeakVoice, FliteVoice, Int16Array, Spoken, pause, speak_espeak, speak_flite
+from .voices import (
+    ESPEAK_VARIANTS,
+    EspeakVoice,
+    FliteVoice,
+    Int16Array,
+    Spoken,
+    Tape,
+    pause,
+    speak_espeak,
+    speak_flite,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,28 +104,20 @@ def _draw_reader(rng: np.random.Generator) -> Reader:
     return _espeak_reader(rng, language)
 
 
-def _assemble(rng: np.random.Generator, spoken: list[Spoken]) -> tuple[Int16Array, list[Phone]]:
+def _assemble(rng: np.random.Generator, spoken: list[Spoken]) -> Spoken:
     """Sentences one after the other, with a pause before, between and after."""
-    pieces: list[Int16Array] = []
-    phones: list[Phone] = []
-    at = 0
+    tape = Tape()
 
     def rest() -> None:
-        nonlocal at
         shortest, longest = PAUSE_SECONDS
         samples = int((shortest + (longest - shortest) * rng.random() ** 2) * SAMPLE_RATE)
-        pieces.append(np.zeros(samples, np.int16))
-        phones.append(pause(at / SAMPLE_RATE, (at + samples) / SAMPLE_RATE))
-        at += samples
+        tape.rest(samples / SAMPLE_RATE)
 
     for sentence in spoken:
         rest()
-        offset = at / SAMPLE_RATE
-        phones += [Phone(p.symbol, p.start + offset, p.end + offset, p.shapes) for p in sentence.phones]
-        pieces.append(sentence.samples)
-        at += len(sentence.samples)
+        tape.say(sentence)
     rest()
-    return np.concatenate(pieces), phones
+    return tape.whole()
 
 
 def _level(samples: Int16Array) -> Int16Array:
@@ -131,10 +132,10 @@ def _speech(rng: np.random.Generator, index: int) -> Utterance:
         more = compose(rng, reader.language)
         if more.split == parts[0].split:
             parts.append(more)
-    samples, phones = _assemble(rng, [reader.speak(part.text) for part in parts])
+    spoken = _assemble(rng, [reader.speak(part.text) for part in parts])
     return make_utterance(
-        _level(samples),
-        phones,
+        _level(spoken.samples),
+        spoken.phones,
         id=f"u{index:06d}",
         voice=reader.name,
         language=reader.language,

@@ -59,6 +59,41 @@ def pause(start: float, end: float) -> Phone:
     return Phone(PAUSE, start, end, REST_SHAPES)
 
 
+class Tape:
+    """Sound and phones, one piece after the other."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Int16Array] = []
+        self._phones: list[Phone] = []
+        self.length = 0
+        """Samples so far."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is so far."""
+        return self.length / SAMPLE_RATE
+
+    def rest(self, seconds: float) -> None:
+        """Add digital silence."""
+        start, samples = self.seconds, round(seconds * SAMPLE_RATE)
+        self._add(np.zeros(samples, np.int16))
+        self._phones.append(pause(start, self.seconds))
+
+    def say(self, spoken: Spoken) -> None:
+        """Add what was read aloud."""
+        start = self.seconds
+        self._phones += [Phone(p.symbol, p.start + start, p.end + start, p.shapes) for p in spoken.phones]
+        self._add(spoken.samples)
+
+    def whole(self) -> Spoken:
+        """All of it; there is something."""
+        return Spoken(np.concatenate(self._pieces), tuple(self._phones))
+
+    def _add(self, samples: Int16Array) -> None:
+        self._pieces.append(samples)
+        self.length += len(samples)
+
+
 def to_16k(samples: Int16Array, rate: int) -> Int16Array:
     """Resample int16 mono; exact ratios only (8000, 22050 and 16000 Hz occur)."""
     if rate == SAMPLE_RATE:

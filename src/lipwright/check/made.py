@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from lipwright.avatar import Avatar
 from lipwright.check.findings import Finding
+from lipwright.quality import FREE
 
 SECTION = "quality when it was made"
 #: Where a figure stands in the manifest, and what it is called here.
@@ -23,8 +24,6 @@ _SHOWN = {
     ("silence", "gap_99"): "lips open in silence, share of the face's height",
     ("silence", "step_99"): "lips tremble in silence, share of the face's height",
 }
-#: What costs nothing, measured in the same way.
-_FREE = ("nearest pose", "mean picture")
 
 
 def as_made(avatar: Avatar) -> Iterator[Finding]:
@@ -35,7 +34,7 @@ def as_made(avatar: Avatar) -> Iterator[Finding]:
     yield Finding.note(SECTION, "in short", str(avatar.manifest.figures.get("quality_verdict", "")))
     for (case, key), name in _SHOWN.items():
         if (value := _figure(kept, case, key)) is not None:
-            beside = [f"{free} {found:.3g}" for free in _FREE if (found := _figure(kept, free, key)) is not None]
+            beside = [f"{free} {found:.3g}" for free in FREE if (found := _figure(kept, free, key)) is not None]
             yield Finding.note(SECTION, name, f"{value:.3g}" + (f" ({', '.join(beside)})" if beside else ""))
 
 

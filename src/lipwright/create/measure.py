@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from lipwright.face import face_width, lip_gap, lip_points, meshes
 from lipwright.picture import BgrPicture
 from lipwright.quality import (
     Phone,
-    closed_lips,
+    closed_in_all,
     closures_kept,
     landmark_distance,
     lip_gap_correlation,
@@ -156,8 +156,7 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     shown = _showable(avatar)
     starts = [shown[0], shown[len(shown) // 2]]
     spoken = [_spoken(avatar, networks, sound, rate, channels, start) for start in starts]
-    said = said_in(builtin_sound())
-    closed = [closed_lips(gaps, said) for gaps in spoken]
+    closed = closed_in_all(spoken, said_in(builtin_sound()))
     films = [without_drift(gaps) for gaps in spoken]
     walks = [_shown(avatar, start, len(film)) for start, film in zip(starts, films, strict=True)]
     own = [without_drift(lip_gap(avatar.landmarks[frames])) for frames in walks]
@@ -165,8 +164,8 @@ def _foreign(avatar: Avatar, networks: Networks, progress: Callable[[Step], None
     return {
         "same_lips_r": _number(lip_gap_correlation(films[0], films[1]).r),
         "template_lips_r": _number(max(template, key=lambda r: -1.0 if np.isnan(r) else abs(r))),
-        "closed_recall": _mean([lips.recall for lips in closed]),
-        "closed_precision": _mean([lips.precision for lips in closed]),
+        "closed_recall": _number(closed.recall),
+        "closed_precision": _number(closed.precision),
     }
 
 
@@ -211,9 +210,3 @@ def _silence(avatar: Avatar, networks: Networks) -> Figures:
 def _number(value: float) -> float | None:
     """For JSON: NaN becomes None."""
     return None if not np.isfinite(value) else round(float(value), 4)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    """Of those that are known."""
-    known = [value for value in values if np.isfinite(value)]
-    return _number(float(np.mean(known))) if known else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from lipwright.contract import FPS
 from lipwright.prepare.problems import LITTLE
-from lipwright.quality import REST_GAP, REST_STEP, SURE
+from lipwright.quality import FREE, REST_GAP, REST_STEP, SURE
 
 Figures = dict[str, float | None]
 
@@ -28,8 +28,6 @@ COPIES = 0.5
 #: Steps of colour above this, in levels of 255, can be seen at the border.
 SEEN_BORDER = 2.0
 
-#: What costs nothing.
-_FREE = ("nearest pose", "mean picture")
 _COLUMNS = ("own sound", "nearest pose", "mean picture", "plain L1", "truth")
 _COLUMN_NAMES = {
     "own sound": "this avatar",
@@ -107,7 +105,7 @@ def training_verdict(figures: dict[str, Figures], training: dict[str, Any]) -> s
 
 def _best(figures: dict[str, Figures], key: str) -> float | None:
     """The best of what costs nothing."""
-    known = [value for name in _FREE if (value := figures[name].get(key)) is not None]
+    known = [value for name in FREE if (value := figures[name].get(key)) is not None]
     return max(known, default=None)
 
 

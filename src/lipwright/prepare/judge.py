@@ -309,7 +309,7 @@ def _picture_problems(person: _Person, face: int | None, size: tuple[int, int]) 
         where = "the one whose lips go with the sound, or the one asked for, is used"
         problems.append(Problem(Kind.SEVERAL_FACES, a, b, False, where))
     sharp, burnt, bright, red = person.looks.T
-    sharpness, redness = (float(np.nanmedian(sharp)), _usual_redness(red)) if there.any() else (0.0, 0.0)
+    sharpness, redness = float(np.nanmedian(sharp)) if there.any() else 0.0, _usual_redness(red)
     yaw = np.array([head_pose(points).yaw if ok else 0.0 for points, ok in zip(person.landmarks, there, strict=True)])
     with np.errstate(invalid="ignore"):  # NaN, where there is no face, is no fault
         faults: list[tuple[Kind, BoolArray, str]] = [
