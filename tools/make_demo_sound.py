@@ -3,8 +3,8 @@
     python -m tools.make_demo_sound [OUT.flac] --voice rms
 
 Beside it, with the suffix .json, what is said when: so that anybody's lips can be asked whether they close on p, b, m.
-Needs the Debian package flite. The sentences are in no training data: whoever collects training text leaves out every
-line of tools/demo_sentences.txt.
+Needs the Debian package flite. Who speaks says who that is, and that nobody was filmed. The sentences are in no
+training data: whoever collects training text leaves out all of `everything_said`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from lipwright.contract import SAMPLE_RATE
 from tools.speech.phones import Phone
 from tools.speech.voices import FliteVoice, Spoken, Tape, speak_flite
 
-#: Where what each voice says lies in the package: the presenter's rms, mira's slt.
+#: What each voice is called when it speaks, and where that lies in the package.
+NAMES = {"rms": "Robin", "slt": "Mira"}
 PLACES = {"rms": "demo.flac", "slt": "demo_mira.flac"}
 STRETCH = 0.95
 #: Seconds of rest before the first sentence, between two, and after the last.
@@ -34,15 +35,20 @@ PEAK = 0.708
 Int16Array = npt.NDArray[np.int16]
 
 
-def sentences() -> list[str]:
-    """The demo's sentences, one a line."""
-    text = Path(__file__).with_name("demo_sentences.txt").read_text(encoding="utf-8")
+def sentences(name: str) -> list[str]:
+    """The demo's sentences, one a line, as somebody called ``name`` says them."""
+    text = Path(__file__).with_name("demo_sentences.txt").read_text(encoding="utf-8").format(name=name)
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def everything_said() -> set[str]:
+    """The demo's sentences, as each presenter says them."""
+    return {sentence for name in NAMES.values() for sentence in sentences(name)}
 
 
 def compose(voice: str) -> Spoken:
     """All sentences with their rests, scaled to the peak level."""
-    tape, said = Tape(), sentences()
+    tape, said = Tape(), sentences(NAMES[voice])
     for rest, sentence in zip([LEAD, *[GAP] * (len(said) - 1)], said, strict=True):
         tape.rest(rest)
         tape.say(speak_flite(sentence, FliteVoice(voice, STRETCH)))

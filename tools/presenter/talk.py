@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
 
 from lipwright.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from lipwright.errors import LipwrightError
+from tools.make_demo_sound import everything_said
 from tools.speech.phones import Phone
 from tools.speech.texts import held_out, normalised, texts
 from tools.speech.voices import FliteVoice, Int16Array, Spoken, Tape, cover, speak_flite
 
-_DEMO = Path(__file__).parents[1] / "demo_sentences.txt"
 #: Seconds between sentences; one in five is a longer one, in which one would breathe.
 _PAUSE, _LONG_PAUSE = (0.30, 0.75), (0.9, 1.6)
 #: Seconds of rest at the end.
@@ -83,7 +82,7 @@ class Talk:
 def sentences(seed: int) -> list[str]:
     """All that may be said in training, in an order that depends on ``seed``."""
     forbidden = {*held_out().never, *(s for part in held_out().sentences.values() for s in part)}
-    forbidden |= set(_DEMO.read_text(encoding="utf-8").splitlines())
+    forbidden |= everything_said()
     never = {normalised(s) for s in forbidden}
     allowed = [s for s in texts()["en"].sentences if normalised(s) not in never]
     order = np.random.default_rng((seed, 1)).permutation(len(allowed))
