@@ -214,7 +214,7 @@ def foreign(
         return Redrawn(drawn(rois, heard), np.ones(len(rois), bool))
 
     monkeypatch.setattr(Networks, "redraw", redraw)
-    monkeypatch.setattr(measures, "FOREIGN_FRAMES", 50)
+    monkeypatch.setattr(measures, "FOREIGN_FRAMES", 100)
     return measures._foreign(avatar, Networks.open(avatar), lambda _: None)
 
 

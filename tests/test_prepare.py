@@ -20,7 +20,8 @@ import pytest
 
 from avatars import tiny_encoder
 from lipwright import cli
-from lipwright.avatar import Avatar
+from lipwright.audio.decode import hear
+from lipwright.avatar import Avatar, builtin_sound
 from lipwright.contract import FEATURE_DIM, FPS, SAMPLE_RATE, FloatArray, UInt8Array
 from lipwright.errors import AvatarError, LipwrightError, MediaError
 from lipwright.face import LIPS
@@ -304,13 +305,18 @@ def test_sound_that_has_nothing_to_do_with_the_lips_is_left_alone(couple: tuple[
 
 def test_a_sound_of_something_else_is_told(couple: tuple[Seen, FloatArray]) -> None:
     seen, samples = couple
-    for strange in (np.roll(samples, 32_000), np.random.default_rng(1).normal(0, 0.1, len(samples)).astype(np.float32)):
+    other = hear(builtin_sound("mira"))[: len(samples)]
+    noise = np.random.default_rng(1).normal(0, 0.1, len(samples)).astype(np.float32)
+    for strange in (other, noise):
         judged = judge(seen, heard(strange), (SIDE, 2 * SIDE), 1)
         (problem,) = found(judged, Kind.UNRELATED)
         assert judged.move == 0 and not problem.left_out and "at no shift" in problem.detail
-    assert not found(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), Kind.UNRELATED)
-    films = {"own": Film(judge(seen, heard(samples), (SIDE, 2 * SIDE), 1), heard(samples))}
-    assert max(film_score.strangers("own", films)) < UNRELATED < films["own"].judged.offset.confidence
+    own = judge(seen, heard(samples), (SIDE, 2 * SIDE), 1)
+    assert not found(own, Kind.UNRELATED)
+    films = {"own": Film(own, heard(samples)), "other": Film(own, heard(other))}
+    others, turned = film_score.strangers("own", films)
+    assert others < UNRELATED < own.offset.confidence
+    assert turned < own.offset.confidence, "eight seconds, turned by two, have pauses in common with themselves"
     cells = film_score.strangers_row("own", films).split(" | ")
     assert len(cells) == film_score.STRANGERS_HEAD.splitlines()[0].count(" | ") + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -113,17 +113,21 @@ class OpenVinoRuntime:
 
 
 class _Lanes:
-    """A compiled network that as many threads may use at once as it has lanes."""
+    """A compiled network that as many threads may use at once as it has lanes; the others wait in line.
+
+    A thread that has just been served goes to the end of the line: a queue of the standard library lets it barge in,
+    and of four films at once one got a third more frames than its share.
+    """
 
     def __init__(self, compiled: Any, lanes: int, model: Path) -> None:
         self.compiled, self._model = compiled, model
-        self._requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(lanes):
-            self._requests.put(compiled.create_infer_request())
+        self._idle = [compiled.create_infer_request() for _ in range(lanes)]
+        self._line: deque[SimpleQueue[Any]] = deque()
+        self._changing = Lock()
 
     def __call__(self, arrays: Any) -> list[Any]:
         """All outputs, owned by the caller."""
-        request = self._requests.get()
+        request = self._take()
         try:
             outputs = request.infer(arrays)
             # The request writes its next answer into the same memory.
@@ -131,7 +135,23 @@ class _Lanes:
         except RuntimeError as error:
             raise RuntimeUnavailableError(f"openvino cannot run {self._model}: {_last_line(error)}") from error
         finally:
-            self._requests.put(request)
+            self._give_back(request)
+
+    def _take(self) -> Any:
+        """An idle request; where there is none, the one that comes back when everybody before us has had his."""
+        with self._changing:
+            if self._idle:
+                return self._idle.pop()
+            place: SimpleQueue[Any] = SimpleQueue()
+            self._line.append(place)
+        return place.get()
+
+    def _give_back(self, request: Any) -> None:
+        with self._changing:
+            if self._line:
+                self._line.popleft().put(request)
+            else:
+                self._idle.append(request)
 
 
 def library() -> Any:
