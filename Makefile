@@ -47,8 +47,12 @@ demo: .venv/runs
 	@mkdir -p out
 	$(BIN)/lipwright demo -o out/demo.mp4 --force
 
+# Side by side first, a file to a process with cores of its own; then those that want the machine for themselves.
 test: .venv/tests
-	$(BIN)/pytest
+	@failed=0; \
+	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile -m 'not slow and not alone' || failed=1; \
+	$(BIN)/pytest -m 'not slow and alone' || failed=1; \
+	exit $$failed
 
 test-slow: .venv/tests
 	$(BIN)/pytest -m slow

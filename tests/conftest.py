@@ -16,6 +16,14 @@ DEV_DATA = "LIPWRIGHT_DEV_DATA"
 NO_DEV_DATA = f"{DEV_DATA} is not set"
 
 
+def pytest_configure() -> None:
+    """Give each of several processes side by side its own cores: what it runs sees a machine of so many and no more."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: workers])
+
+
 @pytest.fixture(scope="session")
 def dev_data() -> Path:
     """The folder with the development recordings; skips the test where there is none."""

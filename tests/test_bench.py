@@ -35,6 +35,8 @@ from lipwright.bench.walk import BATCH, tasks
 from lipwright.render import Networks, Painter
 from lipwright.trial import Look, Progress, Way, stamp
 
+pytestmark = pytest.mark.alone
+
 ONNX = Way("onnxruntime", "f32")
 
 

@@ -37,6 +37,8 @@ from lipwright.serve.session import LiveFrame, SessionOptions
 from live import PATIENCE, CostlyGenerator, LevelEncoder, costly_face, noise, running, small_avatar, until
 from networks import pictures, rois, windows
 
+pytestmark = pytest.mark.alone
+
 PUSHED = SessionOptions("pushed", lost_after=None)
 
 

@@ -19,6 +19,8 @@ from lipwright.runtimes import Runtime, open_runtime
 from lipwright.runtimes.choice import is_installed
 from lipwright.runtimes.openvino import OpenVinoRuntime
 
+pytestmark = pytest.mark.alone
+
 RUNTIME = "openvino" if is_installed("openvino") else "onnxruntime"
 LANES = 2
 FRAMES = 50

@@ -30,6 +30,8 @@ from tools.load.process import NotStartedError, Server
 from tools.load.process import serving as started
 from tools.load.report import markdown
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 LINUX = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads what a process holds from /proc")
 

@@ -27,6 +27,8 @@ from lipwright.serve.safety import Policy
 from live import CostlyGenerator, costly_face, noise, running, serving, small_avatar, until
 from media import write_sound
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 TOKEN = "a secret that is long"
 #: Roof of what a client takes: a batch of pictures.

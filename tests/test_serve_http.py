@@ -42,6 +42,8 @@ from live import (
 from test_render import write_wav
 from test_serve_websocket import client, received
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = Path(__file__).parent.parent / "examples" / "http_client.py"
 LIMITS = Limits(upload_bytes=2_000_000, upload_seconds=30, jobs=3, requests_per_second=10_000)

@@ -34,6 +34,8 @@ from live import costly_face, running, serving, small_avatar, until
 from media import speech_like, write_sound
 from tools.presenter import lips
 
+pytestmark = pytest.mark.alone
+
 DEMO = builtin_sound()
 TOKEN = "a secret that is long"
 #: A name that is not localhost: browsers give such a page of plain http neither microphone nor WebCodecs.

@@ -29,6 +29,8 @@ from lipwright.serve.safety import Bucket, Limits, Policy, is_loopback
 from lipwright.serve.webrtc import attach
 from live import costly_face, ended, raw, running, serving, small_avatar
 
+pytestmark = pytest.mark.alone
+
 TOKEN = "a-secret-of-many-characters"
 SOURCE = Path(__file__).parent.parent / "src" / "lipwright"
 FAST = Limits(requests_per_second=10_000)

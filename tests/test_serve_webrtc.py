@@ -31,6 +31,8 @@ from lipwright.serve.webrtc import WAITING_SOUNDS, Outlet, attach
 from live import costly_face, noise, raw, running, serving, small_avatar, until
 from media import tone, write_sound
 
+pytestmark = pytest.mark.alone
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "webrtc_client.py"
 RATE = 48_000
 PACKET = RATE // 50

@@ -45,6 +45,8 @@ from live import (
 from test_render import write_wav
 from tools.load.process import Holdings, Server
 
+pytestmark = pytest.mark.alone
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "websocket_client.py"
 TOKEN = "a-secret-of-many-characters"
 LIMITS = Limits(requests_per_second=10_000, hello_seconds=1.5, pushed_seconds=8, message_bytes=400_000)

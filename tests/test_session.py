@@ -30,6 +30,8 @@ from lipwright.serve.session import (
     TooFarAheadError,
 )
 
+pytestmark = pytest.mark.alone
+
 TICK = 1 / FPS
 PACKET = 0.02
 #: Cutting from speech to rest is a step of 1; a window that moves on by one feature makes one of about 1 / 16.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lipwright.serve.http import Attach, Door
     from lipwright.serve.safety import Policy
 
-#: The least that keeps the mouth's LMD and closed-lip recall within 3 % of all seven (docs/serving.md, "Look-ahead").
+#: The least that keeps the mouth's LMD and closed-lip recall within 3 % of all seven, the sounds of both films counted
+#: together (docs/serving.md, "Look-ahead").
 _LOOKAHEAD = 1
 #: The modules that the doors need and the distributions that bring them, by extra.
 _NEEDED = {
