@@ -7,9 +7,12 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -431,20 +434,38 @@ def test_missing_folder_is_named(tmp_path: Path, make: Callable[[Path], FrameSin
     assert list(tmp_path.iterdir()) == []
 
 
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """Who may read ``folder`` and change nothing: for root nothing is locked, so be somebody else for a moment."""
+    user = os.geteuid()
+    if user == 0:
+        for parent in takewhile(lambda parent: parent != Path(tempfile.gettempdir()), (folder, *folder.parents[:3])):
+            parent.chmod(0o755)
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
 @SINKS
 def test_read_only_folder_is_named(tmp_path: Path, make: Callable[[Path], FrameSink]) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
-    user = os.geteuid()
-    if user == 0:  # nothing is read-only for root: be nobody for a moment
-        for parent in (tmp_path, *tmp_path.parents[:2]):
-            parent.chmod(0o755)
-        os.seteuid(65_534)
+    with nobody(tmp_path), pytest.raises(MediaError, match=r"Permission denied .*may write to"):
+        make(folder)
+    assert list(folder.iterdir()) == []
+
+
+@SINKS
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, make: Callable[[Path], FrameSink]) -> None:
+    (folder := tmp_path / "closed" / "inside").mkdir(parents=True)
+    folder.parent.chmod(0)
     try:
-        with pytest.raises(MediaError, match=r"Permission denied .*may write to"):
+        with nobody(tmp_path), pytest.raises(MediaError, match=r"Permission denied .*may write to"):
             make(folder)
     finally:
-        os.seteuid(user)
+        folder.parent.chmod(0o755)
     assert list(folder.iterdir()) == []
 
 
