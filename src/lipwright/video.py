@@ -334,10 +334,9 @@ class _Sink:
         self.channels = channels
         self._seal = seal
         layout_name(channels)
-        try:
+        self._open = False
+        with self._guarded():  # a folder above it may be closed to us
             there = self.path.parent.is_dir()
-        except OSError as error:  # a folder above it may not be entered
-            raise MediaError(f"{self.path} cannot be written: {_remedy(error)}") from error
         if not there:
             raise MediaError(f"the folder {self.path.parent} does not exist: create it or choose another output")
         self._part = self.path.with_name(part_name)

@@ -150,15 +150,10 @@ def _open_sink(out: str, avatar: Avatar, sound: SoundReader, disclosure: Disclos
     from lipwright.video import PngWriter, VideoWriter
 
     path = Path(out)
-    try:
-        there = path.is_dir()
-        taken = any(path.iterdir()) if there else path.exists()
-    except OSError as error:
-        raise MediaError(f"{out}: {error.strerror} (choose a folder that you may enter and write to)") from error
-    is_folder = out.endswith(("/", os.sep)) or there or not path.suffix
+    is_folder = out.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
     if not is_folder and path.suffix.lower() != ".mp4":
         raise typer.BadParameter(f"{out}: a film is called OUT.mp4, a folder of pictures FOLDER/", param_hint="--out")
-    if taken and not force:
+    if not force and (any(path.iterdir()) if path.is_dir() else path.exists()):
         raise MediaError(f"{out} is there already: choose another name, or replace it with --force")
     if is_folder:
         return PngWriter(path, sound.rate, sound.channels, seal=disclosure.seal)
