@@ -15,10 +15,12 @@ import torch
 from lipwright.avatar import ENCODER, Avatar, builtin_avatar
 from lipwright.contract import FEATURE_DIM, ROI_SIZE, SAMPLE_RATE, FloatArray
 from lipwright.models.generator import Generator
-from lipwright.training.data import full_windows
+from lipwright.training.data import Sampler, full_windows
 from lipwright.training.folded import amplify
-from lipwright.training.loop import save_weights
+from lipwright.training.held_out import HeldOut
+from lipwright.training.loop import Phase, Student, Trainer, save_weights
 from lipwright.training.pack import Pack
+from lipwright.training.speech import SpeechSampler, own_speech
 from media import write_film
 from people import person
 from tools.presenter import build, pack, train
@@ -96,12 +98,13 @@ def test_a_presenter_is_trained_once_and_his_lips_move_as_far_as_was_asked(
     common = (tmp_path / "anna.npz", tmp_path / "heard.npz", tmp_path / "run", "--width", "mobile", "--device", "cpu")
     moved = mock.Mock(side_effect=amplify)
     monkeypatch.setattr(train, "amplify", moved)
-    call(monkeypatch, *common, "--gain", "1.5", "--steps", "listen=2", "speak160=1")
+    call(monkeypatch, *common, "--gain", "1.5", "--steps", "listen=2", "speak160=1", "--checks", "1")
     train.main()
     weights = torch.load(tmp_path / "run" / "generator.pth", weights_only=True)
     Generator("mobile").load_state_dict(weights)
     record = json.loads((tmp_path / "run" / "training.json").read_text(encoding="utf-8"))
     assert [phase["name"] for phase in record["phases"]] == ["listen", "speak160"]
+    assert list(record["likeness_db"]) == ["speak160"] and record["likeness_db"]["speak160"][0][0] == 1
     assert (record["gain"], moved.call_args.args[2]) == (1.5, 1.5)
     train.main()
     again = torch.load(tmp_path / "run" / "generator.pth", weights_only=True)
@@ -110,6 +113,28 @@ def test_a_presenter_is_trained_once_and_his_lips_move_as_far_as_was_asked(
     with pytest.raises(SystemExit) as left:
         train.main()
     assert "choose another folder" in str(left.value)
+
+
+def test_a_presenter_who_stops_getting_better_is_taught_no_further(
+    calm: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likeness = iter([20.0, 21.0, 22.0, 22.0, 21.9, 21.8, 21.9])
+    monkeypatch.setattr(train, "draw", mock.Mock())
+    monkeypatch.setattr(HeldOut, "score", lambda *_: mock.Mock(psnr=next(likeness)))
+    student, sampler = Student(calm, "mobile"), Sampler(calm, calm.training_frames(), 1)
+    trainer = Trainer(student, tmp_path, bf16=False)
+    phase = Phase("speak160", size=160, batch=2, steps=20, rate=1e-4)
+    train.run(
+        trainer,
+        [phase],
+        sampler,
+        SpeechSampler(own_speech(calm), 2),
+        has_ear=True,
+        watch=train.watching(calm, "cpu", 20),
+    )
+    record = trainer.records["speak160"]
+    assert record.ended == "score"
+    assert record.scores == [[1, 21.0], [2, 22.0], [3, 22.0], [4, 21.9], [5, 21.8], [6, 21.9]]
 
 
 def test_a_second_presenter_shares_the_first_ones_encoder(

@@ -26,6 +26,7 @@ import torch
 from lipwright.audio.mel import MelColumns
 from lipwright.contract import CENTRED, FEATURE_DIM, FPS, MEL_WINDOW, FloatArray
 from lipwright.models.audio_encoder import AudioEncoder
+from lipwright.runtimes.torch import has_bf16
 from lipwright.training.disguise import disguise, mix
 from lipwright.training.sounds import coloured_noise
 from tools.running import in_a_sentence
@@ -173,7 +174,7 @@ def hear(
         chunk = slice(at, at + 1024)
         mel = pack.slices(frames[chunk], np.full(len(frames[chunk]), version))[:, 0]
         mel = (tract_matrices()[torch.from_numpy(tract[chunk])] @ mel)[:, None]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
             features[chunk] = encoder(mel.contiguous(memory_format=torch.channels_last)).float().numpy()
     log.info("version %d: %d frames", version, len(frames))
     return features
